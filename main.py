@@ -1,0 +1,123 @@
+"""Command line of the Transformer Tutorial: read the options, run one version, give an exit code.
+
+Nothing heavy is imported before a version is chosen, so that ``--help`` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from utils.config import GROUPS, Settings, UserError, add_options, option_name
+from utils.interrupt import Interrupted
+from utils.results import RunFailed, log, set_up_console
+
+# The groups of options that each version honours; an option of another group is refused.
+HONOURED = {
+    "pytorch": ("run", "data", "model", "training"),
+    "test": ("run",),
+}
+# Options that are accepted but have nothing to act on yet; the user is told.
+WITHOUT_EFFECT = ("visualize", "track_internals", "track_every", "wandb", "wandb_project", "lang")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; options not given leave no attribute."""
+    parser = OneLineParser(
+        prog="main.py",
+        description="Train the Transformer of 'Attention Is All You Need' and look inside it.",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=100),
+    )
+    parser.add_argument(
+        "--version",
+        choices=tuple(HONOURED),
+        default="pytorch",
+        help="pytorch: train the scratch Transformer; test: check the installation "
+        "(default: %(default)s)",
+    )
+    add_options(parser)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Turn the command line into settings.
+
+    Raises:
+        UserError: an option is out of range, or one that the version cannot honour.
+    """
+    given = vars(make_parser().parse_args([_with_underscores(word) for word in argv]))
+    version = given.pop("version")
+    refuse_foreign_options(version, given)
+    return Settings.from_options(version, given)
+
+
+def refuse_foreign_options(version: str, given: dict[str, Any]) -> None:
+    """Raise `UserError` for an option that ``version`` would silently ignore."""
+    for group, config in GROUPS.items():
+        if group in HONOURED[version]:
+            continue
+        for name in (option_name(f) for f in fields(config)):
+            if name in given:
+                raise UserError(f"--{name} ({group}) has no meaning with --version {version}")
+
+
+def _with_underscores(word: str) -> str:
+    """Accept ``--batch-size`` for ``--batch_size``; values are left alone."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def run(settings: Settings) -> int:
+    """Run the chosen version; returns the exit code."""
+    for name in WITHOUT_EFFECT:
+        if settings.given.get(name) not in (None, False):
+            log.warning("Note: --%s has no effect yet", name)
+    if settings.version == "test":
+        from utils.selfcheck import run_selfcheck
+
+        return run_selfcheck(settings.run)
+    from pytorch_version.train import run as train
+
+    train(settings)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Returns:
+        0 done; 1 failed; 2 wrong input; 130 or 143 interrupted.
+    """
+    set_up_console(debug=False, quiet=False)
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv)
+        set_up_console(settings.run.debug, settings.run.quiet)
+        return run(settings)
+    except UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

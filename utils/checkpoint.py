@@ -1,0 +1,68 @@
+"""Checkpoints: tensors and plain values only, written so that a half-written one never appears."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.results import log
+
+FORMAT = "transformer-tutorial checkpoint 1"
+
+
+class CheckpointError(Exception):
+    """A file is no intact checkpoint of this project; the message names it and says why."""
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` to ``path``: first beside it, then in place by one atomic rename.
+
+    Raises:
+        OSError: the disk is full or cannot be written; an earlier file at ``path`` is untouched.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save({"format": FORMAT} | content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint. No code from the file is run.
+
+    Raises:
+        CheckpointError: missing, truncated, or not written by `save`.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:  # torch raises many types for a damaged or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not an intact checkpoint ({reason[:100]})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this project")
+    return content
+
+
+def newest_intact(files: Sequence[Path]) -> dict[str, Any] | None:
+    """The checkpoint with the most steps among those that can be read and hold training state.
+
+    What cannot be used is named in the log. None if nothing is left.
+    """
+    found = []
+    for file in files:
+        try:
+            content = load(file)
+        except CheckpointError as error:
+            log.warning("Passed over: %s", error)
+            continue
+        if "training" in content:
+            found.append(content)
+    return max(found, key=lambda content: content["step"], default=None)

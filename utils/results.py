@@ -1,0 +1,165 @@
+"""The folder a run writes to, in the same formats for every version."""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from utils.config import UserError
+
+log = logging.getLogger("transformer_tutorial")
+RESULT = 25  # log level of what --quiet still shows; between info and warning
+
+
+class RunFailed(RuntimeError):
+    """A run cannot go on; the message says where, why, and what to do."""
+
+
+def check_writable(output_dir: Path) -> None:
+    """Make sure that results can be written, before any long work.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    probe = output_dir / f".write_check_{os.getpid()}"
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--output_dir {output_dir} cannot be written ({error.strerror}); name another folder"
+        ) from error
+
+
+class ResultsFolder:
+    """One ``results_*`` folder: its log, metrics, figures and summary.
+
+    Args:
+        path: the folder; see `create`.
+
+    Attributes:
+        path: the folder.
+        checkpoints: where ``.pt`` files go.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._metrics = path / "logs" / "metrics.jsonl"
+        self._manifest = path / "visualizations" / "manifest.json"
+
+    @classmethod
+    def create(cls, output_dir: Path, version: str, keep: bool = False) -> "ResultsFolder":
+        """Make an empty folder; results of an earlier run are moved aside, never overwritten.
+
+        Args:
+            output_dir: where ``results_*`` folders go.
+            version: e.g. ``pytorch``.
+            keep: True goes on in the folder that is there.
+        """
+        folder = cls(output_dir / f"results_{version}")
+        if folder.path.exists() and not keep:
+            aside = _free_name(folder.path)
+            folder.path.rename(aside)
+            log.info("Earlier results moved to %s", aside)
+        for part in (folder.checkpoints, folder.path / "logs", folder.path / "visualizations"):
+            part.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder.path / "logs" / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        return folder
+
+    def append_metrics(self, records: Iterable[dict[str, Any]]) -> None:
+        """Add lines to ``logs/metrics.jsonl``."""
+        with open(self._metrics, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All lines of ``logs/metrics.jsonl`` so far."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text("utf-8").splitlines()]
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget what was logged after ``step``: a resumed run makes those steps again."""
+        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        partial = self._metrics.with_name("metrics.jsonl.partial")
+        partial.write_text("", "utf-8")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+        os.replace(partial, self._metrics)
+
+    def save_figure(self, figure: Any, name: str, fmt: str, record: dict[str, Any]) -> None:
+        """Write a figure as PNG (and ``fmt`` beside it) and say in the manifest what it shows.
+
+        Args:
+            figure: a matplotlib ``Figure``.
+            name: path below ``visualizations``, without its ending.
+            fmt: "png", "svg" or "pdf".
+            record: what it shows, step, axis names and so on.
+        """
+        target = self.path / "visualizations" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for ending in dict.fromkeys(("png", fmt)):
+            figure.savefig(target.with_suffix(f".{ending}"), dpi=150)
+        entries = json.loads(self._manifest.read_text("utf-8")) if self._manifest.exists() else []
+        entries = [entry for entry in entries if entry["file"] != f"{name}.png"]
+        self._write_json(self._manifest, [*entries, {"file": f"{name}.png"} | record])
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``, with the list of all files of the run."""
+        target = self.path / "summary.json"
+        files = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()}
+        self._write_json(target, summary | {"files": sorted(files | {target.name})})
+
+    def _write_json(self, path: Path, content: Any) -> None:
+        text = json.dumps(_finite(content), ensure_ascii=False, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _free_name(path: Path) -> Path:
+    """``path.YYYYMMDD-HHMMSS``, or with a number behind it where that is taken."""
+    stamp = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+    name, number = stamp, 1
+    while name.exists():
+        number += 1
+        name = stamp.with_name(f"{stamp.name}-{number}")
+    return name
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for infinities and NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints to standard output, above a progress bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def set_up_console(debug: bool, quiet: bool) -> None:
+    """Send the log to the terminal; characters that it cannot show are replaced."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    handler = _ConsoleHandler(RESULT if quiet else logging.DEBUG if debug else logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False

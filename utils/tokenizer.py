@@ -1,0 +1,143 @@
+"""One subword vocabulary for both languages: byte-safe byte-pair encoding.
+
+Pieces are strings of characters, never halves of one, so that they can be read in a figure. A
+character that the vocabulary lacks is spelled with its UTF-8 bytes. Nothing is lost: decoding what
+was encoded gives the text back, in Unicode's composed form (NFC).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as RustTokenizer
+
+PAD_ID, BOS_ID, EOS_ID, UNK_ID = range(4)
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # in the order of their ids
+NEVER_GENERATED = (PAD_ID, BOS_ID)
+
+BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+# Words with the space before them, numbers, punctuation, and runs of spaces stay apart. Angle
+# brackets are thereby never joined with letters, so no text can spell a special token or a byte.
+_SPLIT = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Args:
+        rust: the underlying tokenizer of the `tokenizers` library.
+    """
+
+    def __init__(self, rust: RustTokenizer) -> None:
+        # Special tokens are added by id only: their spelling in a text is ordinary text.
+        rust.encode_special_tokens = True
+        self._rust = rust
+        self.vocab_size = rust.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn the vocabulary from ``texts``, which must be of the training split alone.
+
+        Args:
+            texts: sentences of both languages.
+            vocab_size: entries at most, the 4 special tokens and 256 bytes among them.
+        """
+        rust = RustTokenizer(models.BPE())
+        rust.normalizer = _NORMALIZER
+        rust.pre_tokenizer = _PRE_TOKENIZER
+        fixed = len(SPECIAL_TOKENS) + len(BYTE_PIECES)
+        rust.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=vocab_size,
+                special_tokens=[*SPECIAL_TOKENS, *BYTE_PIECES],
+                # Single characters take at most half of what is left; rarer ones become bytes.
+                limit_alphabet=max(1, (vocab_size - fixed) // 2),
+                show_progress=False,
+            ),
+        )
+        learnt = json.loads(rust.to_str())["model"]
+        merges = [tuple(pair) for pair in learnt["merges"]]
+        return cls._assemble(learnt["vocab"], merges)
+
+    @classmethod
+    def _assemble(cls, vocab: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
+        """Build anew, since the trainer knows bytes only as special tokens, which decoding drops."""
+        rust = RustTokenizer(
+            models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", byte_fallback=True)
+        )
+        rust.add_special_tokens(list(SPECIAL_TOKENS))
+        rust.normalizer = _NORMALIZER
+        rust.pre_tokenizer = _PRE_TOKENIZER
+        rust.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", EOS_ID)]
+        )
+        rust.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        return cls(rust)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Rebuild from what `to_json` gave."""
+        return cls(RustTokenizer.from_str(text))
+
+    def to_json(self) -> str:
+        """The whole tokenizer as the text of a ``tokenizer.json``."""
+        return self._rust.to_str()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, ended by </s>."""
+        return self._rust.encode(text).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts, in parallel."""
+        return [encoding.ids for encoding in self._rust.encode_batch_fast(texts)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text that ``ids`` spell; special tokens are left out."""
+        return self._rust.decode(list(ids), skip_special_tokens=True)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each token as it is shown to a reader; a leading space becomes ``▁``."""
+        return [_visible(self._rust.id_to_token(i)) for i in ids]
+
+    def to_huggingface(self, max_length: int):
+        """The same tokenizer as transformers' ``PreTrainedTokenizerFast``.
+
+        Args:
+            max_length: longest sentence in tokens, stored as ``model_max_length``.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        pad, bos, eos, unk = SPECIAL_TOKENS
+        return PreTrainedTokenizerFast(
+            tokenizer_object=RustTokenizer.from_str(self.to_json()),
+            pad_token=pad,
+            bos_token=bos,
+            eos_token=eos,
+            unk_token=unk,
+            model_max_length=max_length,
+            padding_side="right",
+            split_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+            model_input_names=["input_ids", "attention_mask"],
+        )
+
+    def save(self, folder: Path, max_length: int) -> None:
+        """Write the files that ``AutoTokenizer.from_pretrained(folder)`` reads."""
+        self.to_huggingface(max_length).save_pretrained(folder)
+
+
+# A space is put before every text, so that a word is the same piece wherever it stands.
+_NORMALIZER = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
+_PRE_TOKENIZER = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
+
+
+def _visible(piece: str) -> str:
+    """A piece with its leading space as ``▁`` and its control characters as escapes."""
+    piece = re.sub("^ ", "▁", piece)
+    return "".join(c if c.isprintable() or c == " " else repr(c)[1:-1] for c in piece)

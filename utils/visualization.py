@@ -1,0 +1,119 @@
+"""From results to figures. No torch, no statistics, no global matplotlib state."""
+
+import functools
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by colour-blind readers too, and in print.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+
+# Fonts with Hangul that systems bring along, by preference.
+HANGUL_FONTS = (
+    "NanumGothic",
+    "Noto Sans CJK KR",
+    "Noto Sans KR",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+    "UnDotum",
+)
+
+
+@functools.cache
+def hangul_font() -> str | None:
+    """Name of a font that draws Hangul: the system's, else the one koreanize-matplotlib ships.
+
+    Only that package's font file is used; the package itself is never imported.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for name in HANGUL_FONTS:
+        if name in installed:
+            return name
+    try:
+        shipped = importlib.metadata.distribution("koreanize-matplotlib")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in shipped.files or ():
+        if file.name == "NanumGothic.ttf":
+            path = Path(shipped.locate_file(file))
+            font_manager.fontManager.addfont(path)
+            return font_manager.FontProperties(fname=path).get_name()
+    return None
+
+
+def font_settings() -> dict[str, Any]:
+    """Settings for ``matplotlib.rc_context`` under which Latin and Hangul both render."""
+    families = ["DejaVu Sans"]  # first: it has the minus sign, which Hangul fonts may lack
+    if (name := hangul_font()) is not None:
+        families.append(name)
+    return {"font.family": families}
+
+
+def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Loss, learning rate, gradient norm and translation quality over the steps of a run.
+
+    Args:
+        records: the lines of ``metrics.jsonl``.
+        title: what was trained on what.
+    """
+    train = [record for record in records if record["kind"] == "train"]
+    evals = [record for record in records if record["kind"] == "eval"]
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        figure.suptitle(title)
+        axes = figure.subplots(2, 2)
+        _draw_losses(axes[0, 0], train, evals)
+        _draw_quality(axes[0, 1], evals)
+        _draw_series(axes[1, 0], train, "lr", "learning rate", BLUE)
+        axes[1, 0].set_title("Warm-up, then 1/sqrt(step) (section 5.3)")
+        _draw_series(axes[1, 1], train, "grad_norm", "gradient norm", GREY)
+        axes[1, 1].set_yscale("log")
+        axes[1, 1].set_title("Norm of the gradient before clipping")
+        for ax in axes.flat:
+            ax.set_xlabel("optimizer step")
+            ax.grid(alpha=0.3)
+    return figure
+
+
+def _draw_losses(ax: Axes, train: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> None:
+    _draw_series(ax, train, "loss", "training loss (smoothed labels)", GREY)
+    _draw_series(ax, evals, "nll", "evaluation NLL", BLUE, marker="o")
+    _draw_series(ax, evals, "nll_other_source", "NLL, source of another sentence", ORANGE, "x")
+    ax.set_ylabel("nats per target token")
+    ax.legend()
+    if evals:
+        best = min(evals, key=lambda record: record["nll"])
+        ax.set_title(f"Best evaluation NLL {best['nll']:.3f} at step {best['step']}")
+
+
+def _draw_quality(ax: Axes, evals: Sequence[dict[str, Any]]) -> None:
+    _draw_series(ax, evals, "bleu", "BLEU", BLUE, marker="o")
+    _draw_series(ax, evals, "chrf", "chrF", GREEN, marker="s")
+    for key, label, color, marker in (
+        ("exact_match", "exact match (%)", ORANGE, "^"),
+        ("token_accuracy", "token accuracy (%)", GREY, "v"),
+    ):
+        percent = [{"step": r["step"], key: 100 * r[key]} for r in evals]
+        _draw_series(ax, percent, key, label, color, marker)
+    ax.set_ylim(0, 102)
+    ax.set_ylabel("score, 0 to 100")
+    ax.legend()
+    if evals:
+        ax.set_title(f"BLEU {evals[-1]['bleu']:.1f} after the last evaluation")
+
+
+def _draw_series(
+    ax: Axes, records: Sequence[dict[str, Any]], key: str, label: str, color: str, marker: str = ""
+) -> None:
+    """One quantity over the steps, gaps where it was not finite."""
+    steps = [record["step"] for record in records]
+    values = [record[key] if record[key] is not None else float("nan") for record in records]
+    ax.plot(steps, values, color=color, marker=marker, markersize=4, linewidth=1.2, label=label)
+    ax.set_ylabel(label)

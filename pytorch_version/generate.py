@@ -125,7 +125,9 @@ def beam_search(model: Transformer, src_ids: Tensor, decoding: Decoding) -> list
     found: list[list[int]] = [[] for _ in src_ids]
     searching = list(range(len(src_ids)))  # which sentence each part of the batch is
     cache = DecoderCache(model, src_ids)
-    cache.select_rows(torch.arange(len(src_ids), device=src_ids.device).repeat_interleave(num_beams))
+    cache.select_rows(
+        torch.arange(len(src_ids), device=src_ids.device).repeat_interleave(num_beams)
+    )
     running = _Beams.start(len(src_ids), num_beams, src_ids.device)
     finished = _Beams.none(len(src_ids), num_beams, src_ids.device)
     tokens = src_ids.new_full((len(src_ids) * num_beams,), BOS_ID)
@@ -324,7 +326,9 @@ def _layer_step(
 ) -> Tensor:
     """`DecoderLayer.forward` for one new position a row, (R, 1, D)."""
     x = layer.add_norm_self(x, lambda y: _self_attention_step(layer.self_attn, y, own))
-    x = layer.add_norm_cross(x, lambda y: _cross_attention_step(layer.cross_attn, y, memory, allowed))
+    x = layer.add_norm_cross(
+        x, lambda y: _cross_attention_step(layer.cross_attn, y, memory, allowed)
+    )
     return layer.add_norm_ffn(x, layer.ffn)
 
 

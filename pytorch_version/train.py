@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from pytorch_version.generate import Decoding, translate
 from pytorch_version.model import Transformer, count_parameters
 from utils import checkpoint, evaluation
-from utils.config import ModelConfig, Settings, TrainConfig, UserError, build
+from utils.config import ModelConfig, RunConfig, Settings, TrainConfig, UserError, build
 from utils.data import Batch, LengthBatches, TokenizedPairs, prepare, training_loader
 from utils.environment import (
     describe_device,
@@ -95,7 +96,7 @@ class TrainingState:
             rng["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return {
             "optimizer": self.optimizer.state_dict(),
-            "steps_scheduled": self.schedule.last_epoch,
+            "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": dataclasses.asdict(self.progress),
             "rng": rng,
@@ -104,7 +105,7 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where `state_dict` was called; the weights are loaded apart."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.last_epoch = state["steps_scheduled"]
+        self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"]["cpu"].cpu())
@@ -139,9 +140,7 @@ def train_step(
         state.scaler.scale(loss / num_target_tokens).backward()
         loss_sum += loss.detach()
     state.scaler.unscale_(state.optimizer)
-    grad_norm = nn.utils.clip_grad_norm_(
-        state.model.parameters(), config.max_grad_norm or math.inf
-    )
+    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm or math.inf)
     rate = state.schedule.get_last_lr()[0]
     state.scaler.step(state.optimizer)
     state.scaler.update()
@@ -278,7 +277,9 @@ class Run:
     def _train(self, watch: SignalWatch) -> None:
         """The loop over epochs and steps (section 5)."""
         progress, config = self.state.progress, self.config
-        forward = torch.compile(self.state.model, dynamic=True) if config.compile else self.state.model
+        forward = (
+            torch.compile(self.state.model, dynamic=True) if config.compile else self.state.model
+        )
         loader = training_loader(
             self.data.train,
             self.sampler,
@@ -450,7 +451,12 @@ class Run:
                 "samples": shown,
             }
         )
-        log.log(RESULT, "\nBest model (step %d), on %d evaluation pairs:", best["step"], len(self.data.eval))
+        log.log(
+            RESULT,
+            "\nBest model (step %d), on %d evaluation pairs:",
+            best["step"],
+            len(self.data.eval),
+        )
         for line in evaluation.result_lines(metrics, shown):
             log.log(RESULT, line)
         log.info("\n%s", self.folder.path / "summary.json")
@@ -505,14 +511,20 @@ class Run:
             initial=self.state.progress.step,
             unit="step",
             dynamic_ncols=True,
-            disable=True if self.settings.run.quiet else None,
+            disable=True if self.settings.run.quiet else None,  # None: off unless on a terminal
         )
 
+    def is_finished(self) -> bool:
+        """Whether all steps planned have been made."""
+        progress = self.state.progress
+        return progress.step >= self.num_steps or progress.epoch >= self.config.epochs
+
     def _how_to_resume(self) -> str:
-        return (
-            f"Interrupted after step {self.state.progress.step:,}; state saved. Go on with: "
-            f"python main.py --version pytorch --resume{self.settings.output_dir_option()}"
-        )
+        command = ["python", "main.py", "--version", "pytorch", "--resume"]
+        if (output_dir := self.settings.run.output_dir) != RunConfig.output_dir:
+            command += ["--output_dir", output_dir]
+        step = self.state.progress.step
+        return f"Interrupted after step {step}; state saved. Go on with: {shlex.join(command)}"
 
 
 def run(settings: Settings) -> None:
@@ -533,7 +545,10 @@ def run(settings: Settings) -> None:
             settings = settings.resumed_from(resumed["config"])
     this_run = Run(settings, resumed)
     if resumed and this_run.is_finished():
-        log.warning("--resume: this run is finished (%d steps). A larger --epochs or --max_steps goes on", this_run.state.progress.step)
+        log.warning(
+            "--resume: this run is finished (%d steps). A larger --epochs or --max_steps goes on",
+            this_run.state.progress.step,
+        )
         return
     this_run.execute()
 

@@ -34,9 +34,7 @@ def feature_order(d_model: int) -> Tensor:
     return torch.stack([torch.arange(half), half + torch.arange(half)], dim=1).flatten()
 
 
-def transformer_with_weights_of(
-    marian: MarianMTModel, permute: bool = True
-) -> Transformer:
+def transformer_with_weights_of(marian: MarianMTModel, permute: bool = True) -> Transformer:
     """The scratch model computing what ``marian`` computes.
 
     Args:

@@ -104,7 +104,9 @@ class DataConfig:
         "evaluation pairs (default: the validation split, or a tenth up to 1,000)",
         metavar="N",
     )
-    max_length: int = option(128, "longest sentence in tokens; longer ones are left out", metavar="N")
+    max_length: int = option(
+        128, "longest sentence in tokens; longer ones are left out", metavar="N"
+    )
     vocab_size: int = option(8000, "entries of the joint BPE vocabulary, at most", metavar="N")
     num_workers: int = option(0, "processes that prepare batches", metavar="N")
 
@@ -140,7 +142,9 @@ class ModelConfig:
         metavar="N",
     )  # fmt: skip
     dropout: float = option(0.1, "dropout rate, from 0 to below 1", metavar="P")
-    norm: Literal["post", "pre"] = option("post", "LayerNorm after (the paper) or before a sublayer")
+    norm: Literal["post", "pre"] = option(
+        "post", "LayerNorm after (the paper) or before a sublayer"
+    )
     attention: Literal["sdpa", "eager"] = option("sdpa", "fused kernel, or step by step")
 
     def __post_init__(self) -> None:

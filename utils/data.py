@@ -24,8 +24,8 @@ from utils.tokenizer import BOS_ID, PAD_ID, Tokenizer
 
 DEFAULT_EMBEDDED_SIZES = {"train": 24_000, "eval": 500, "test": 500}
 MOST_HELD_OUT = 1000  # evaluation pairs taken from a dataset that has no such split
-# Batches that are sorted by length together: enough for little padding, few enough for variety.
-BATCHES_PER_POOL = 100
+# Batches that are sorted by length together: all of them, unless the corpus is very large.
+BATCHES_PER_POOL = 1000
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ def _take(
     pairs: list[Pair], size: int | None, flag: str, what: str, notes: list[str]
 ) -> list[Pair]:
     if size is not None and size > len(pairs):
-        notes.append(f"{flag} {size:,} is more than there is: using all {len(pairs):,} {what} pairs")
+        notes.append(
+            f"{flag} {size:,} is more than there is: using all {len(pairs):,} {what} pairs"
+        )
     return pairs[:size]
 
 
@@ -276,7 +278,7 @@ def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
 class LengthBatches:
     """Batches of pairs of similar length; a batch sampler for torch's ``DataLoader``.
 
-    The pairs are shuffled, sorted by length within pools of 100 batches, cut into batches, and
+    The pairs are shuffled, sorted by length within pools of 1,000 batches, cut into batches, and
     the batches shuffled. The order is a function of (seed, epoch) alone.
 
     Args:
@@ -399,6 +401,9 @@ def training_loader(
         pairs,
         batch_sampler=sampler,
         collate_fn=collate,
+        # A loader draws seeds for its workers even when it has none. From a generator of its own,
+        # so that dropout's random numbers do not depend on when loading began.
+        generator=torch.Generator(),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,

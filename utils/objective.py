@@ -91,9 +91,7 @@ def with_schedule(config: TrainConfig, d_model: int, steps_per_epoch: int) -> Tr
     rate = config.learning_rate
     if rate is None:
         rate = paper_peak(d_model, PAPER_WARMUP_STEPS)
-    return dataclasses.replace(
-        config, epochs=epochs, learning_rate=rate, warmup_steps=warmup_steps
-    )
+    return dataclasses.replace(config, epochs=epochs, learning_rate=rate, warmup_steps=warmup_steps)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:

@@ -82,7 +82,9 @@ def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def _draw_losses(ax: Axes, train: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]) -> None:
+def _draw_losses(
+    ax: Axes, train: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]
+) -> None:
     _draw_series(ax, train, "loss", "training loss (smoothed labels)", GREY)
     _draw_series(ax, evals, "nll", "evaluation NLL", BLUE, marker="o")
     _draw_series(ax, evals, "nll_other_source", "NLL, source of another sentence", ORANGE, "x")

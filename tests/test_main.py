@@ -1,0 +1,176 @@
+"""The command line: what it accepts, refuses, and how fast it answers."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from utils.config import GROUPS, UserError, option_name
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, cwd=ROOT, timeout=60, **options
+    )
+
+
+def test_help_lists_every_option_and_imports_nothing_heavy():
+    code = (
+        "import sys, main\n"
+        "try: main.main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'matplotlib', 'tokenizers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    answer = python("-c", code)
+    assert answer.returncode == 0, answer.stderr
+    text = answer.stdout.decode()
+    from dataclasses import fields
+
+    for config in GROUPS.values():
+        for f in fields(config):
+            assert f"--{option_name(f)}" in text
+
+
+def test_underscores_and_hyphens_are_the_same():
+    one = main.parse(["--batch_size", "8", "--src_lang=ko", "--tgt_lang=en", "--no_visualize"])
+    two = main.parse(["--batch-size", "8", "--src-lang=ko", "--tgt-lang=en", "--no-visualize"])
+    assert one == two
+    assert one.train.batch_size == 8
+    assert one.run.visualize is False
+
+
+def test_explicit_options_win_over_the_preset():
+    settings = main.parse(["--preset", "tiny", "--num_heads", "8"])
+    model = settings.model
+    assert (model.num_layers, model.d_model, model.d_ff, model.dropout) == (4, 128, 256, 0.3)
+    assert model.num_heads == 8
+    assert main.parse(["--hidden_size", "64"]).model.d_ff == 256
+    assert main.parse(["--preset", "base"]).model.d_ff == 2048
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("--num_heads 3", ["--num_heads 3", "--hidden_size 128"]),
+        ("--hidden_size 0", ["--hidden_size", "0"]),
+        ("--hidden_size 7 --num_heads 1", ["even", "7"]),
+        ("--batch_size -4", ["--batch_size", "-4"]),
+        ("--epochs 0", ["--epochs"]),
+        ("--train_size 0", ["--train_size"]),
+        ("--dropout nan", ["--dropout", "nan"]),
+        ("--dropout 1", ["--dropout", "1"]),
+        ("--learning_rate inf", ["--learning_rate", "inf"]),
+        ("--learning_rate 0", ["--learning_rate"]),
+        ("--learning_rate 2", ["--learning_rate"]),
+        ("--label_smoothing 1.5", ["--label_smoothing"]),
+        ("--length_penalty nan", ["--length_penalty"]),
+        ("--max_grad_norm -1", ["--max_grad_norm"]),
+        ("--vocab_size 10", ["--vocab_size"]),
+        ("--max_length 1", ["--max_length"]),
+        ("--beam_size 0", ["--beam_size"]),
+        ("--seed -1", ["--seed"]),
+        ("--src_lang ko", ["--src_lang", "--tgt_lang"]),
+        ("--src_column 2", ["--src_column", "--tgt_column"]),
+        ("--tgt_column 0", ["--tgt_column"]),
+        ("--checkpoint x.pt", ["--checkpoint", "pytorch"]),
+        ("--text hello", ["--text"]),
+        ("--version test --epochs 3", ["--epochs", "test"]),
+        ("--dataset no/such/file.tsv", ["no/such/file.tsv"]),
+        ("--tgt_lang de", ["en-de"]),
+    ],
+)
+def test_wrong_input_gets_one_line_and_status_2(options, names, capsys, tmp_path):
+    assert main.main([*options.split(), "--output_dir", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    for name in names:
+        assert name in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--epoch 3", "--batch_size two", "--version keras", "--precision fp8", "stray", "--seed"],
+)
+def test_usage_errors_are_one_line_too(options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(options.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_cuda_is_refused(capsys):
+    for version in ("pytorch", "test"):
+        assert main.main(["--version", version, "--device", "cuda"]) == 2
+        assert "cpu" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("utils.data.load_corpus", lambda *_: pytest.fail("work was begun"))
+    assert main.main(["--output_dir", str(tmp_path / "file" / "sub")]) == 2
+    assert "--output_dir" in capsys.readouterr().err
+
+
+def test_presets_do_not_bend_the_checks():
+    with pytest.raises(UserError, match="--num_heads 7"):
+        main.parse(["--preset", "big", "--num_heads", "7"])
+
+
+def test_options_without_effect_yet_are_named(capsys, monkeypatch):
+    monkeypatch.setattr("pytorch_version.train.run", lambda settings: None)
+    assert main.main(["--visualize", "--wandb", "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "--visualize" in printed
+    assert "--wandb" in printed
+    assert "--resume" not in printed
+
+
+def test_ctrl_c_before_training_is_130(monkeypatch, capsys):
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytorch_version.train.run", interrupted)
+    assert main.main([]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_cp949_console_does_not_crash(tmp_path):
+    import os
+
+    answer = python(
+        "main.py", "--version", "pytorch", "--train_size", "100", "--eval_size", "10",
+        "--epochs", "1", "--hidden_size", "16", "--num_layers", "1", "--debug",
+        "--output_dir", str(tmp_path),
+        env={**os.environ, "PYTHONIOENCODING": "cp949", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr.decode("cp949")
+    assert re.search("[가-힣]", answer.stdout.decode("cp949"))
+
+
+def test_selfcheck_passes_and_prints_a_table(capsys):
+    assert main.main(["--version", "test", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("PASS") >= 11
+    assert "FAIL" not in printed
+
+
+def test_selfcheck_fails_when_something_is_broken(capsys, monkeypatch):
+    monkeypatch.setattr("utils.selfcheck.COPY_EPOCHS", 0)
+    monkeypatch.setattr(
+        "pytorch_version.model.causal_mask",
+        lambda n, device=None: torch.ones(1, 1, n, n, dtype=torch.bool),
+    )
+    assert main.main(["--version", "test", "--device", "cpu"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert [line.split("  ")[1] for line in failed] == ["causality", "copy task learnt"]

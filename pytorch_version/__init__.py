@@ -1,0 +1,1 @@
+"""The Transformer from scratch, section by section of the paper."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from pytorch_version.attention import MultiHeadAttention
 from pytorch_version.layers import DecoderLayer
 from pytorch_version.model import Transformer
-from utils.data import pad_sources
+from utils.batching import pad_sources
 from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
 
 IMPOSSIBLE = -1e9  # score of what cannot win; as in transformers' beam search

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 import torch
-
-from utils.config import DataConfig, UserError
 from utils.corpus import Pair
-from utils.data import (
+
+from utils.batching import (
     LengthBatches,
     TokenizedPairs,
     collate,
     evaluation_batches,
-    load_corpus,
-    prepare,
     training_loader,
 )
+from utils.config import DataConfig, UserError
+from utils.data import load_corpus, prepare
 from utils.objective import IGNORED_LABEL
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 

@@ -50,7 +50,7 @@ def test_imports_follow_the_map(path):
         assert not [i for i in imported if i.startswith("torch")]
 
 
-ORDER = ["attention", "layers", "model", "generate", "train"]
+ORDER = ["attention", "layers", "model", "generate", "state", "train"]
 
 
 @pytest.mark.parametrize("module", ORDER)

@@ -1,6 +1,5 @@
 """The laws of setup_and_run.sh, checked with a fake Python: nothing is installed or downloaded."""
 
-import os
 import re
 import shutil
 import stat
@@ -76,18 +75,19 @@ class Project:
         python.write_text(FAKE_PYTHON, encoding="utf-8")
         python.chmod(0o755)
 
+        self.variables = {
+            "PATH": str(self.bin),
+            "CALLS": str(self.calls_file),
+            "REAL_PYTHON": sys.executable,
+        }
+
     def run(self, *arguments, cwd=None, **fakes):
         """Run the script; returns (process, the calls that Python got this time)."""
         self.calls_file.write_text("", encoding="utf-8")
         process = subprocess.run(
             [self.script, *arguments],
             cwd=cwd or self.folder,
-            env={
-                "PATH": str(self.bin),
-                "CALLS": str(self.calls_file),
-                "REAL_PYTHON": sys.executable,
-                **fakes,
-            },
+            env={**self.variables, **fakes},
             capture_output=True,
             encoding="utf-8",
             timeout=20,
@@ -166,7 +166,7 @@ def test_the_program_takes_the_scripts_place_so_that_ctrl_c_reaches_it(project):
     project.run()
     process = subprocess.Popen(
         [project.script],
-        env={"PATH": str(project.bin), "CALLS": str(project.calls_file)},
+        env=project.variables,
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
@@ -240,9 +240,7 @@ def test_an_environment_is_made_again_even_while_it_is_activated(project):
 def test_missing_python_is_explained(project):
     (project.bin / "python3").unlink()
     process, calls = project.run()
-    assert_explained(
-        process, "Python was not found: version 3.10", "Python을 찾을 수 없습니다. 3.10"
-    )
+    assert_explained(process, "Python was not found", "Python을 찾을 수 없습니다. 3.10")
     assert calls == []
 
 
@@ -263,8 +261,10 @@ def test_python_may_have_another_name(project, name):
 
 
 def test_newer_python_beside_an_old_python3_is_taken(project):
-    (project.bin / "python3").write_text('#!/bin/sh\n[ "$2" = "${2#*exit}" ] && echo 3.9.6\n')
     project.add_python("python3.11")
+    (project.bin / "python3").write_text(
+        '#!/bin/sh\nFAKE_VERSION="(3, 9, 6)" exec python3.11 "$@"\n', encoding="utf-8"
+    )
     assert kinds(project.run()[1]) == ["venv", "pip", "main.py"]
 
 
@@ -337,9 +337,7 @@ def test_batch_file_jumps_only_to_labels_that_it_has():
     text = BATCH_SCRIPT.read_text(encoding="utf-8")
     labels = re.findall(r"(?m)^:(\w+)", text)
     assert len(labels) == len(set(labels))
-    assert set(re.findall(r"goto (\w+)", text)) == set(labels) - {
-        label for label in labels if f"goto {label}" not in text
-    }
+    assert set(re.findall(r"goto (\w+)", text)) <= set(labels)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Shared by both versions: data, tokenizer, objective, metrics, results and figures."""

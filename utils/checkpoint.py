@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from utils.results import log
 
@@ -51,18 +52,31 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return content
 
 
-def newest_intact(files: Sequence[Path]) -> dict[str, Any] | None:
-    """The checkpoint with the most steps among those that can be read and hold training state.
+def by_epoch(folder: Path) -> list[Path]:
+    """The files ``checkpoint_epoch_N.pt`` of a folder, by N."""
+    files = folder.glob("checkpoint_epoch_*.pt")
+    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
 
-    What cannot be used is named in the log. None if nothing is left.
+
+def newest_intact(folder: Path) -> dict[str, Any] | None:
+    """The checkpoint with the most steps among those that hold training state.
+
+    What cannot be read is named in the log. None if nothing is left.
     """
     found = []
-    for file in files:
+    for file in [*by_epoch(folder), *folder.glob("last.pt")]:
         try:
-            content = load(file)
+            found.append(load(file))
         except CheckpointError as error:
             log.warning("Passed over: %s", error)
-            continue
-        if "training" in content:
-            found.append(content)
     return max(found, key=lambda content: content["step"], default=None)
+
+
+def average_weights(files: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights in ``files`` (section 6.1), in their own precision."""
+    sums: dict[str, Tensor] = {}
+    for file in files:
+        for name, weight in load(file)["model"].items():
+            sums[name] = sums.get(name, 0) + weight.double()
+    dtypes = {name: weight.dtype for name, weight in load(files[0])["model"].items()}
+    return {name: (total / len(files)).to(dtypes[name]) for name, total in sums.items()}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from utils.data import TokenizedPairs, evaluation_batches
+from utils.batching import TokenizedPairs, evaluation_batches
 from utils.metrics import TokenScores, perplexity, translation_scores, with_other_sources
 
 EVALUATION_BATCH_SIZE = 128

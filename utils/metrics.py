@@ -51,7 +51,7 @@ class TokenScores:
 
 
 def perplexity(nll: float) -> float:
-    """e to the NLL in nats; infinite where that overflows."""
+    """The exponential of the NLL in nats; infinite where that overflows."""
     return math.exp(nll) if nll < 700 else math.inf
 
 

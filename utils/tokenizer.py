@@ -65,7 +65,7 @@ class Tokenizer:
 
     @classmethod
     def _assemble(cls, vocab: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
-        """Build anew, since the trainer knows bytes only as special tokens, which decoding drops."""
+        """Build anew: the trainer knows bytes only as special tokens, which decoding drops."""
         rust = RustTokenizer(
             models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", byte_fallback=True)
         )

@@ -1,0 +1,112 @@
+"""What changes from step to step while the scratch Transformer is trained."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import torch
+
+from pytorch_version.model import Transformer
+from utils.config import TrainConfig
+from utils.objective import make_optimizer, make_schedule
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, in plain numbers; saved in every checkpoint.
+
+    Attributes:
+        step: optimizer steps made.
+        epoch: epochs finished.
+        batches: batches used of the epoch under way.
+        tokens: real tokens trained on, source and target.
+        seconds: time spent training, evaluation left out.
+        best_nll: lowest evaluation NLL so far.
+        evaluations_since_best: evaluations since then.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batches: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_nll: float = math.inf
+    evaluations_since_best: int = 0
+
+
+class Stopwatch:
+    """While entered, adds the time that passes to the progress of a run.
+
+    Args:
+        progress: whose ``seconds`` grow, also when the block ends in an exception.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> "Stopwatch":
+        self._started, self._tokens_before = time.perf_counter(), self._progress.tokens
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.seconds += time.perf_counter() - self._started
+
+    def tokens_per_sec(self) -> float:
+        """Real tokens trained on per second since the block was entered."""
+        elapsed = time.perf_counter() - self._started
+        return (self._progress.tokens - self._tokens_before) / elapsed
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """A model in training and all that changes with it from step to step.
+
+    Attributes:
+        model: on its device.
+        optimizer: Adam.
+        schedule: of the learning rate.
+        scaler: of fp16 losses; does nothing in other precisions.
+        progress: where the run stands.
+    """
+
+    model: Transformer
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    scaler: torch.amp.GradScaler
+    progress: Progress
+
+    @classmethod
+    def start(cls, model: Transformer, config: TrainConfig) -> "TrainingState":
+        """The state before the first step.
+
+        Args:
+            model: on its device.
+            config: filled in by `with_schedule`.
+        """
+        optimizer = make_optimizer(model, config)
+        scaler = torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16")
+        return cls(model, optimizer, make_schedule(optimizer, config), scaler, Progress())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors and plain values."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self.model.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.model.device)
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+            "rng": rng,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where `state_dict` was called; the weights are loaded apart."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["rng"]["cpu"].cpu())
+        if "cuda" in state["rng"]:
+            torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.model.device)

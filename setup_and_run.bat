@@ -1,0 +1,90 @@
+@echo off
+rem Sets up what the program needs (once), then runs it.
+rem
+rem   setup_and_run.bat                     the recommended first run
+rem   setup_and_run.bat --version both ...  main.py with these options
+rem   setup_and_run.bat tests               the tests
+
+setlocal EnableExtensions DisableDelayedExpansion
+chcp 65001 >nul
+cd /d "%~dp0" || exit /b 1
+
+set "ENV_DIR=transformer_env"
+set "ENV_PYTHON=%ENV_DIR%\Scripts\python.exe"
+set "NEW_ENOUGH=import sys; sys.exit(sys.version_info < (3, 10))"
+
+set "REQUIREMENTS=requirements.txt"
+if "%~1"=="tests" set "REQUIREMENTS=requirements-dev.txt"
+
+rem --- the environment ---
+
+if not exist "%ENV_DIR%" goto find_python
+"%ENV_PYTHON%" -c "%NEW_ENOUGH%" >nul 2>nul || goto rebuild
+"%ENV_PYTHON%" -m pip --version >nul 2>nul || goto rebuild
+goto check_packages
+
+:rebuild
+>&2 echo The virtual environment %ENV_DIR% is incomplete or too old: it is made again.
+>&2 echo 가상환경(%ENV_DIR%)이 완전하지 않거나 너무 오래되어 다시 만듭니다.
+rmdir /s /q "%ENV_DIR%"
+if exist "%ENV_DIR%" goto environment_failed
+
+:find_python
+set "PYTHON=py -3"
+call %PYTHON% -c "%NEW_ENOUGH%" >nul 2>nul && goto create_environment
+set "PYTHON=python"
+call %PYTHON% -c "%NEW_ENOUGH%" >nul 2>nul && goto create_environment
+>&2 echo Python 3.10 or newer was not found. Install it from https://www.python.org/downloads/ and run this again in a new window.
+>&2 echo Python 3.10 이상을 찾을 수 없습니다. https://www.python.org/downloads/ 에서 설치한 뒤 새 창에서 다시 실행하세요.
+exit /b 1
+
+:create_environment
+>&2 echo Making the virtual environment %ENV_DIR% ...
+>&2 echo 가상환경(%ENV_DIR%)을 만듭니다 ...
+call %PYTHON% -m venv "%ENV_DIR%" || goto environment_failed
+
+rem --- the packages: a copy of each requirements file is kept once it has been installed ---
+
+:check_packages
+fc /b requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul 2>nul || goto install
+fc /b "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul 2>nul || goto install
+goto run
+
+:install
+>&2 echo Installing the packages; the first time takes several minutes and a few GB ...
+>&2 echo 패키지를 설치합니다. 처음에는 몇 분이 걸리고 몇 GB의 공간이 필요합니다 ...
+if exist "%ENV_DIR%\installed-requirements.txt" del /q "%ENV_DIR%\installed-requirements.txt"
+if exist "%ENV_DIR%\installed-%REQUIREMENTS%" del /q "%ENV_DIR%\installed-%REQUIREMENTS%"
+"%ENV_PYTHON%" -m pip install --disable-pip-version-check -r "%REQUIREMENTS%" || goto install_failed
+copy /y requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul
+copy /y "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul
+
+rem --- the program; its exit status is ours ---
+
+:run
+if "%~1"=="tests" goto run_tests
+if "%~1"=="" goto first_run
+"%ENV_PYTHON%" main.py %*
+exit /b %ERRORLEVEL%
+
+:first_run
+"%ENV_PYTHON%" main.py --version pytorch --epochs 2 --train_size 500 --eval_size 100 --debug
+exit /b %ERRORLEVEL%
+
+:run_tests
+set "REST=%*"
+set "REST=%REST:*tests=%"
+"%ENV_PYTHON%" -m pytest %REST%
+exit /b %ERRORLEVEL%
+
+rem --- what can go wrong ---
+
+:environment_failed
+>&2 echo The virtual environment could not be made. Close programs that use this folder, check the free disk space and run this again.
+>&2 echo 가상환경을 만들지 못했습니다. 이 폴더를 사용하는 프로그램을 닫고 디스크 공간을 확인한 뒤 다시 실행하세요.
+exit /b 1
+
+:install_failed
+>&2 echo The install failed: check the network connection and the free disk space (a few GB), use 64-bit Python 3.10 to 3.14, and run this again.
+>&2 echo 설치에 실패했습니다. 네트워크 연결과 디스크 여유 공간(몇 GB), 64비트 Python 3.10~3.14인지 확인한 뒤 다시 실행하세요.
+exit /b 1

@@ -1,0 +1,195 @@
+"""Batches of token ids: sentences of similar length together, padded on the right.
+
+Letters used in shapes: B sentences, S source positions, T target positions.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from utils.corpus import Pair
+from utils.objective import IGNORED_LABEL
+from utils.tokenizer import BOS_ID, PAD_ID, Tokenizer
+
+# Batches that are sorted by length together: all of them, unless the corpus is very large.
+BATCHES_PER_POOL = 1000
+
+
+class Batch(NamedTuple):
+    """Token ids of some sentence pairs, padded on the right.
+
+    Attributes:
+        src_ids: (B, S) int64, each source ended by </s>.
+        decoder_input_ids: (B, T) int64, <s> and the target without its </s>: position j is the
+            query whose answer is ``labels[:, j]``.
+        labels: (B, T) int64, the target ended by </s>; `IGNORED_LABEL` at padding.
+        num_tokens: real tokens, source and target together.
+        num_target_tokens: real target tokens, what a mean loss divides by.
+    """
+
+    src_ids: Tensor
+    decoder_input_ids: Tensor
+    labels: Tensor
+    num_tokens: int
+    num_target_tokens: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on ``device``; the copy does not wait for the GPU."""
+        tensors = (tensor.to(device, non_blocking=True) for tensor in self[:3])
+        return Batch(*tensors, *self[3:])
+
+
+class TokenizedPairs(Dataset):
+    """Sentence pairs as token ids, those longer than ``max_length`` left out.
+
+    Args:
+        pairs: sentence pairs.
+        tokenizer: the joint tokenizer.
+        max_length: longest side in tokens, </s> included.
+
+    Attributes:
+        pairs: those kept.
+        lengths: (N, 2) int array, tokens of source and target.
+        too_long: the pairs left out.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_length: int) -> None:
+        src = tokenizer.encode_batch([pair.src for pair in pairs])
+        tgt = tokenizer.encode_batch([pair.tgt for pair in pairs])
+        fits = [max(len(s), len(t)) <= max_length for s, t in zip(src, tgt, strict=True)]
+        self.pairs = [pair for pair, ok in zip(pairs, fits, strict=True) if ok]
+        self.too_long = [pair for pair, ok in zip(pairs, fits, strict=True) if not ok]
+        self._ids = [ids for ids, ok in zip(zip(src, tgt, strict=True), fits, strict=True) if ok]
+        self.lengths = np.array([(len(s), len(t)) for s, t in self._ids]).reshape(-1, 2)
+
+    def first(self, count: int) -> "TokenizedPairs":
+        """The first ``count`` pairs, or all if there are fewer."""
+        part = copy.copy(self)
+        part.pairs, part._ids = self.pairs[:count], self._ids[:count]
+        part.lengths, part.too_long = self.lengths[:count], []
+        return part
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
+        return self._ids[index]
+
+
+def collate(examples: Sequence[tuple[list[int], list[int]]]) -> Batch:
+    """Pad (source ids, target ids) pairs into one `Batch`."""
+    src, tgt = zip(*examples, strict=True)
+    num_target_tokens = sum(map(len, tgt))
+    return Batch(
+        src_ids=pad_sources(src),
+        decoder_input_ids=_padded([[BOS_ID, *ids[:-1]] for ids in tgt], PAD_ID),
+        labels=_padded(tgt, IGNORED_LABEL),
+        num_tokens=sum(map(len, src)) + num_target_tokens,
+        num_target_tokens=num_target_tokens,
+    )
+
+
+def pad_sources(sources: Sequence[Sequence[int]]) -> Tensor:
+    """Source token ids as one tensor, (B, S) int64, padded on the right."""
+    return _padded(sources, PAD_ID)
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """(B, longest row) int64."""
+    table = np.full((len(rows), max(map(len, rows))), fill)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return torch.from_numpy(table)
+
+
+class LengthBatches:
+    """Batches of pairs of similar length; a batch sampler for torch's ``DataLoader``.
+
+    The pairs are shuffled, sorted by length within pools of 1,000 batches, cut into batches, and
+    the batches shuffled. The order is a function of (seed, epoch) alone.
+
+    Args:
+        lengths: (N, 2) tokens of source and target.
+        batch_size: sentences per batch.
+        max_tokens: if given, replaces ``batch_size``: sentences times the longest side stay
+            within it (a longer pair is a batch of its own).
+        seed: of the shuffling.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, max_tokens: int | None, seed: int
+    ) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._max_tokens = max_tokens
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Plan the batches of ``epoch``, counted from 0, without the first ``skip``."""
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._lengths))
+        batches = [batch for pool in self._pools(order) for batch in self._cut(pool)]
+        self._batches = [batches[i] for i in rng.permutation(len(batches))[skip:]]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def _pools(self, order: np.ndarray) -> Iterator[np.ndarray]:
+        """Parts of ``order``, each sorted by the longer side, then by either side."""
+        per_batch = self._batch_size
+        if self._max_tokens is not None:
+            per_batch = max(1, int(self._max_tokens / self._lengths.max(axis=1).mean()))
+        size = BATCHES_PER_POOL * per_batch
+        for start in range(0, len(order), size):
+            pool = order[start : start + size]
+            src, tgt = self._lengths[pool].T
+            yield pool[np.lexsort((tgt, src, np.maximum(src, tgt)))]
+
+    def _cut(self, pool: np.ndarray) -> Iterator[list[int]]:
+        """Cut a sorted pool into batches."""
+        if self._max_tokens is None:
+            for start in range(0, len(pool), self._batch_size):
+                yield pool[start : start + self._batch_size].tolist()
+            return
+        batch: list[int] = []
+        for index, longest in zip(pool.tolist(), self._lengths[pool].max(axis=1), strict=True):
+            # Sorted, so the newest pair is the longest of its batch.
+            if batch and (len(batch) + 1) * longest > self._max_tokens:
+                yield batch
+                batch = []
+            batch.append(index)
+        yield batch
+
+
+def evaluation_batches(pairs: TokenizedPairs, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+    """All pairs once, sorted by length: (indices into ``pairs``, batch)."""
+    order = np.lexsort((pairs.lengths[:, 1], pairs.lengths[:, 0])).tolist()
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        yield indices, collate([pairs[i] for i in indices])
+
+
+def training_loader(
+    pairs: TokenizedPairs, sampler: LengthBatches, num_workers: int, pin_memory: bool
+) -> DataLoader:
+    """The training batches; ``sampler.set_epoch`` reshuffles them."""
+    return DataLoader(
+        pairs,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        # A loader draws seeds for its workers even when it has none. From a generator of its own,
+        # so that dropout's random numbers do not depend on when loading began.
+        generator=torch.Generator(),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+    )

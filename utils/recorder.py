@@ -1,0 +1,202 @@
+"""Tells the user and the results folder how a run goes; the same for every version."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from utils import evaluation
+from utils.config import Settings
+from utils.data import PreparedData
+from utils.environment import describe_device, describe_environment, peak_memory_mb
+from utils.evaluation import Translations
+from utils.results import RESULT, ResultsFolder, RunFailed, log
+from utils.visualization import training_curves
+
+LOG_EVERY = 10  # steps whose losses are fetched from the device together
+
+
+class Training(NamedTuple):
+    """How much training a run took.
+
+    Attributes:
+        steps: optimizer steps made.
+        tokens: real tokens trained on, source and target.
+        seconds: time spent, evaluation left out.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+
+
+class Recorder:
+    """Keeps the log, the metrics and the summary of one run.
+
+    Args:
+        folder: where they go.
+        settings: all options, nothing left open.
+        data: what the run learns from.
+    """
+
+    def __init__(self, folder: ResultsFolder, settings: Settings, data: PreparedData) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._data = data
+        self._steps: list[dict[str, Any]] = []
+
+    def announce(self, model: torch.nn.Module, device: torch.device, num_steps: int) -> None:
+        """Say what is about to be trained on what."""
+        data, shape, train = self._data, self._settings.model, self._settings.train
+        for note in data.notes:
+            log.warning("Note: %s", note)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        log.info(
+            f"Data: {data.corpus.name}, {len(data.train):,} training and {len(data.eval):,} "
+            f"evaluation pairs, vocabulary of {data.tokenizer.vocab_size:,}"
+        )
+        log.info(
+            f"Model: {shape.num_layers}+{shape.num_layers} layers, width {shape.d_model}, "
+            f"{shape.num_heads} heads, FFN {shape.d_ff}, {num_parameters:,} parameters, "
+            f"on {describe_device(device)}"
+        )
+        log.info(
+            f"Training: {train.epochs} epochs, {num_steps:,} steps, learning rate up to "
+            f"{train.learning_rate:.2e} after {train.warmup_steps:,} warm-up steps"
+        )
+        for name, parameter in model.named_parameters():
+            log.debug(f"  {name:45s} {tuple(parameter.shape)!s:14s} {parameter.numel():9,}")
+        for pair, sides in zip(data.train.pairs[:3], data.train, strict=False):
+            for text, ids in zip((pair.src, pair.tgt), sides, strict=True):
+                log.debug(f"  {text}\n    {' '.join(data.tokenizer.pieces(ids))}\n    {ids}")
+
+    def progress_bar(self, num_steps: int, done: int) -> tqdm:
+        """A bar over the optimizer steps on a terminal, nothing elsewhere."""
+        return tqdm(
+            total=num_steps,
+            initial=done,
+            unit="step",
+            dynamic_ncols=True,
+            disable=True if self._settings.run.quiet else None,  # None: off unless on a terminal
+        )
+
+    def step(self, line: dict[str, Any]) -> dict[str, Any] | None:
+        """Take the line of a training step, whose loss and gradient norm may still be tensors.
+
+        They are fetched from the device several steps at a time, so that a GPU need not be
+        waited for in every step.
+
+        Returns:
+            The newest line with numbers in it whenever some were fetched, else None.
+        """
+        self._steps.append(line)
+        return self.flush_steps() if len(self._steps) >= LOG_EVERY else None
+
+    def flush_steps(self) -> dict[str, Any] | None:
+        """Write the steps taken so far to ``metrics.jsonl``; returns the newest, if any.
+
+        Raises:
+            RunFailed: a loss was not finite.
+        """
+        if not self._steps:
+            return None
+        lines, self._steps = self._steps, []
+        values = torch.stack([torch.stack([x["loss"], x["grad_norm"]]) for x in lines]).tolist()
+        for line, (loss, grad_norm) in zip(lines, values, strict=True):
+            line.update(loss=loss, grad_norm=grad_norm)
+            log.debug("step %(step)d  loss %(loss).4f  lr %(lr).2e  grad %(grad_norm).3f", line)
+        self.folder.append_metrics(lines)
+        for line in lines:
+            if not math.isfinite(line["loss"]):
+                raise RunFailed(
+                    f"the loss is {line['loss']} at step {line['step']}: training has diverged; "
+                    "lower --learning_rate, raise --warmup_steps, or set --max_grad_norm 1"
+                )
+        return lines[-1]
+
+    def evaluated(
+        self, step: int, epoch: int, scores: dict[str, float], translations: Translations
+    ) -> None:
+        """Take an evaluation: scores of tokens and of translations."""
+        record = {"kind": "eval", "step": step, "epoch": epoch}
+        record |= scores | translations.scores
+        self.folder.append_metrics([record])
+        log.info(
+            f"Epoch {epoch}, step {step:,}: NLL {record['nll']:.4f}, token accuracy "
+            f"{record['token_accuracy']:.1%}, BLEU {record['bleu']:.2f}, chrF "
+            f"{record['chrf']:.2f}, exact match {record['exact_match']:.1%}"
+        )
+        if evaluation.source_is_unused(scores):
+            warm = step > 2 * self._settings.train.warmup_steps
+            log.info(
+                "  The decoder does not use the source yet: with another sentence's source the "
+                f"NLL is as low ({scores['nll_other_source']:.4f}). "
+                + (
+                    "If this stays so, lower --learning_rate or raise --warmup_steps."
+                    if warm
+                    else "Normal this early; it takes more steps."
+                )
+            )
+
+    def finish(
+        self,
+        training: Training,
+        best_step: int,
+        metrics: dict[str, Any],
+        translations: Translations,
+        device: torch.device,
+    ) -> None:
+        """Write figures and summary of the best model and print its result.
+
+        Args:
+            training: how much there was.
+            best_step: the step the best model comes from.
+            metrics: as `utils.evaluation.final_metrics` gives them.
+            translations: of the evaluation pairs, by the best model.
+            device: where the run happened.
+        """
+        data, run = self._data, self._settings.run
+        if run.visualize is not False:
+            self._draw_curves(training.steps)
+        shown = evaluation.samples(data.eval, translations.hypotheses)
+        self.folder.write_summary(
+            {
+                "version": self._settings.version,
+                "config": self._settings.flat(),
+                "environment": describe_environment(device),
+                "dataset": {
+                    "name": data.corpus.name,
+                    "train": len(data.train),
+                    "eval": len(data.eval),
+                    "fingerprint": data.corpus.fingerprint(),
+                },
+                "metrics": metrics,
+                "speed": {
+                    "train_tokens_per_sec": training.tokens / training.seconds,
+                    "train_seconds": training.seconds,
+                    "decode_sentences_per_sec": len(data.eval) / translations.seconds,
+                    "peak_memory_mb": peak_memory_mb(device),
+                    "tracking_overhead": 0.0,
+                },
+                "samples": shown,
+            }
+        )
+        log.log(RESULT, f"\nBest model (step {best_step:,}), on {len(data.eval):,} unseen pairs:")
+        for line in evaluation.result_lines(metrics, shown):
+            log.log(RESULT, line)
+        log.info(f"\n{self.folder.path / 'summary.json'}")
+
+    def _draw_curves(self, step: int) -> None:
+        version, name = self._settings.version, self._data.corpus.name
+        self.folder.save_figure(
+            training_curves(self.folder.read_metrics(), f"Transformer ({version}) on {name}"),
+            "training_curves",
+            self._settings.run.figure_format,
+            {
+                "shows": "loss, NLL, translation quality, learning rate and gradient norm",
+                "step": step,
+                "axes": {"x": "optimizer step", "y": "nats, score 0-100, rate, norm"},
+                "checkpoint": "checkpoints/last.pt",
+            },
+        )

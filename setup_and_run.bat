@@ -7,7 +7,8 @@ rem   setup_and_run.bat tests               the tests
 
 setlocal EnableExtensions DisableDelayedExpansion
 chcp 65001 >nul
-cd /d "%~dp0" || exit /b 1
+cd /d "%~dp0"
+if not exist requirements.txt exit /b 1
 
 set "ENV_DIR=transformer_env"
 set "ENV_PYTHON=%ENV_DIR%\Scripts\python.exe"
@@ -19,8 +20,10 @@ if "%~1"=="tests" set "REQUIREMENTS=requirements-dev.txt"
 rem --- the environment ---
 
 if not exist "%ENV_DIR%" goto find_python
-"%ENV_PYTHON%" -c "%NEW_ENOUGH%" >nul 2>nul || goto rebuild
-"%ENV_PYTHON%" -m pip --version >nul 2>nul || goto rebuild
+"%ENV_PYTHON%" -c "%NEW_ENOUGH%" >nul 2>nul
+if not "%ERRORLEVEL%"=="0" goto rebuild
+"%ENV_PYTHON%" -m pip --version >nul 2>nul
+if not "%ERRORLEVEL%"=="0" goto rebuild
 goto check_packages
 
 :rebuild
@@ -30,10 +33,11 @@ rmdir /s /q "%ENV_DIR%"
 if exist "%ENV_DIR%" goto environment_failed
 
 :find_python
-set "PYTHON=py -3"
-call %PYTHON% -c "%NEW_ENOUGH%" >nul 2>nul && goto create_environment
-set "PYTHON=python"
-call %PYTHON% -c "%NEW_ENOUGH%" >nul 2>nul && goto create_environment
+set "PYTHON="
+set "SAY_IF_NEW_ENOUGH=import sys; sys.version_info < (3, 10) or print(1)"
+for /f %%V in ('python -c "%SAY_IF_NEW_ENOUGH%" 2^>nul') do set "PYTHON=python"
+for /f %%V in ('py -3 -c "%SAY_IF_NEW_ENOUGH%" 2^>nul') do set "PYTHON=py -3"
+if defined PYTHON goto create_environment
 >&2 echo Python 3.10 or newer was not found. Install it from https://www.python.org/downloads/ and run this again in a new window.
 >&2 echo Python 3.10 이상을 찾을 수 없습니다. https://www.python.org/downloads/ 에서 설치한 뒤 새 창에서 다시 실행하세요.
 exit /b 1
@@ -41,13 +45,18 @@ exit /b 1
 :create_environment
 >&2 echo Making the virtual environment %ENV_DIR% ...
 >&2 echo 가상환경(%ENV_DIR%)을 만듭니다 ...
-call %PYTHON% -m venv "%ENV_DIR%" || goto environment_failed
+rem call: the python of some version managers is a batch file, which would never come back here
+call %PYTHON% -m venv "%ENV_DIR%"
+"%ENV_PYTHON%" -m pip --version >nul 2>nul
+if not "%ERRORLEVEL%"=="0" goto environment_failed
 
 rem --- the packages: a copy of each requirements file is kept once it has been installed ---
 
 :check_packages
-fc /b requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul 2>nul || goto install
-fc /b "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul 2>nul || goto install
+fc /b requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul 2>nul
+if not "%ERRORLEVEL%"=="0" goto install
+fc /b "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul 2>nul
+if not "%ERRORLEVEL%"=="0" goto install
 goto run
 
 :install
@@ -55,7 +64,8 @@ goto run
 >&2 echo 패키지를 설치합니다. 처음에는 몇 분이 걸리고 몇 GB의 공간이 필요합니다 ...
 if exist "%ENV_DIR%\installed-requirements.txt" del /q "%ENV_DIR%\installed-requirements.txt"
 if exist "%ENV_DIR%\installed-%REQUIREMENTS%" del /q "%ENV_DIR%\installed-%REQUIREMENTS%"
-"%ENV_PYTHON%" -m pip install --disable-pip-version-check -r "%REQUIREMENTS%" || goto install_failed
+"%ENV_PYTHON%" -m pip install --disable-pip-version-check -r "%REQUIREMENTS%"
+if not "%ERRORLEVEL%"=="0" goto install_failed
 copy /y requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul
 copy /y "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul
 

@@ -149,6 +149,7 @@ class _ConsoleHandler(logging.Handler):
         from tqdm import tqdm
 
         tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()  # so that a redirected run can be followed
 
 
 def set_up_console(debug: bool, quiet: bool) -> None:

@@ -115,7 +115,7 @@ def test_vocabulary_is_learnt_from_training_pairs_alone(tmp_path):
 
 
 def test_long_pairs_are_left_out_and_reported_by_line(tmp_path):
-    pairs = [(f"short {n}", f"짧은 {n}") for n in range(40)]
+    pairs = [(f"a short sentence {n}", f"짧은 문장 {n}") for n in range(40)]
     pairs[7] = ("very " * 50, "아주 " * 50)
     config = write_pairs(tmp_path / "pairs.tsv", pairs)
     prepared = prepare(DataConfig(dataset=config.dataset, max_length=20, eval_size=1), seed=0)

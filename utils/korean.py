@@ -36,7 +36,8 @@ IRREGULAR = {
         "ㄷ": "듣다 걷다 묻다 싣다 깨닫다",
         "ㅅ": "짓다 젓다 붓다 낫다 잇다 긋다",
         "ㅎ": "빨갛다 파랗다 노랗다 하얗다 까맣다 그렇다 어떻다",
-        "르": "고르다 나르다 부르다 모르다 자르다 흐르다 누르다 빠르다 게으르다 목마르다 다르다",
+        "르": "고르다 나르다 머무르다 부르다 모르다 자르다 흐르다 누르다 빠르다 다르다 게으르다 "
+        "목마르다",
     }.items()
     for word in words.split()
 }
@@ -48,6 +49,8 @@ PARTICLES = {
     "을": ("를", "을"),  # object
     "와": ("와", "과"),  # and, with
     "로": ("로", "으로"),  # by means of; ㄹ counts as a vowel here
+    "예요": ("예요", "이에요"),  # is
+    "였어요": ("였어요", "이었어요"),  # was
 }
 
 
@@ -133,7 +136,7 @@ def _is_bright(stem: str) -> bool:
 
 
 def _before_eu(word: str, final: str, syllable: str) -> str:
-    """Join the stem to an ending in (으): ``final`` after a vowel, ``syllable`` after a consonant."""
+    """Join the stem to an ending in (으): ``final`` after vowels, ``syllable`` after others."""
     stem, kind = _stem(word), IRREGULAR.get(word)
     last = final_consonant(stem)
     if kind == "ㅂ":
@@ -167,7 +170,7 @@ def future(word: str) -> str:
 
 
 def adnominal(word: str) -> str:
-    """The form before a noun, of a verb's past and an adjective's present: 읽은, 산, 매운, 맛있는."""
+    """The form before a noun, a verb's past and an adjective's present: 읽은, 산, 매운, 맛있는."""
     if word.endswith(("있다", "없다")):
         return _stem(word) + "는"
     return _before_eu(word, "ㄴ", "은")
@@ -192,9 +195,3 @@ def negation(word: str, tense: str) -> str:
     """
     ending = {"present": "않아요", "past": "않았어요", "future": "않을 거예요"}[tense]
     return f"{connective(word, '지')} {ending}"
-
-
-def copula(noun: str, tense: str = "present") -> str:
-    """``noun`` and "to be" as one word: 의사예요, 학생이에요, 의사였어요, 학생이었어요."""
-    vowel, consonant = {"present": ("예요", "이에요"), "past": ("였어요", "이었어요")}[tense]
-    return noun + (vowel if final_consonant(noun) == " " else consonant)

@@ -1,0 +1,1 @@
+"""Tests; `oracles` holds the implementations that ours are compared with."""

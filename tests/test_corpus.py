@@ -574,8 +574,8 @@ def test_one_form_alone_has_more_than_ten_million_sentences(train):
             for noun in frame.objects:
                 if NOUNS[noun].group not in ("name", "city", "relation"):
                     suited = [word.en for word in ADJECTIVES.values() if noun in word.nouns]
-                    kept = sum(not held((word, noun)) for word in suited)
-                    things += kept * (not held((frame.en, noun)))
+                    kept = sum(not is_held_out(word, noun) for word in suited)
+                    things += kept * (not is_held_out(frame.en, noun))
             total += len(NAMES) * (len(NAMES) - 1) * things * len(frame.places) * when
     assert total > 10_000_000
     when = "|".join(word.en for word in lexicon.TIME_WORDS)

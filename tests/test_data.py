@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from utils.corpus import Pair
 
 from utils.batching import (
     LengthBatches,
@@ -13,6 +12,7 @@ from utils.batching import (
     training_loader,
 )
 from utils.config import DataConfig, UserError
+from utils.corpus import Pair
 from utils.data import load_corpus, prepare
 from utils.objective import IGNORED_LABEL
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer

@@ -401,7 +401,7 @@ def test_plain_sentences_translate_word_by_word(train):
         acted_on = thing + ("을" if ends_in_consonant(thing) else "를")
         assert pair.tgt == f"{topic} {acted_on} {korean.past(frames[words[1]].ko)}."
         checked += 1
-    assert checked > 100
+    assert checked > 50
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,14 @@ def test_explicit_options_win_over_the_preset():
     model = settings.model
     assert (model.num_layers, model.d_model, model.d_ff, model.dropout) == (4, 128, 256, 0.3)
     assert model.num_heads == 8
-    assert main.parse(["--hidden_size", "64"]).model.d_ff == 256
+    assert main.parse(["--hidden_size", "128"]).model.d_ff == 512
     assert main.parse(["--preset", "base"]).model.d_ff == 2048
 
 
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ("--num_heads 3", ["--num_heads 3", "--hidden_size 128"]),
+        ("--num_heads 3", ["--num_heads 3", "--hidden_size 64"]),
         ("--hidden_size 0", ["--hidden_size", "0"]),
         ("--hidden_size 7 --num_heads 1", ["even", "7"]),
         ("--batch_size -4", ["--batch_size", "-4"]),
@@ -119,6 +119,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, ca
     monkeypatch.setattr("utils.data.load_corpus", lambda *_: pytest.fail("work was begun"))
     assert main.main(["--output_dir", str(tmp_path / "file" / "sub")]) == 2
     assert "--output_dir" in capsys.readouterr().err
+
+
+def test_embedded_datasets_have_sizes_of_their_own():
+    grammar, file = main.parse([]), main.parse(["--dataset", "pairs.tsv"])
+    assert (grammar.data.train_size, grammar.data.vocab_size, grammar.train.epochs) == (
+        80000,
+        2600,
+        3,
+    )
+    assert (file.data.train_size, file.data.vocab_size, file.train.epochs) == (None, 8000, None)
+    assert main.parse(["--train_size", "7"]).data.train_size == 7
+    assert (grammar.model.dropout, file.model.dropout) == (0.0, 0.1)
+    assert main.parse(["--preset", "tiny"]).model.dropout == 0.3
+    assert main.parse(["--dropout", "0.2"]).model.dropout == 0.2
+    assert main.parse(["--max_steps", "7"]).train.epochs is None
 
 
 def test_presets_do_not_bend_the_checks():

@@ -91,11 +91,15 @@ def test_what_the_user_left_open_is_filled_in():
     filled = with_schedule(TrainConfig(), d_model=128, steps_per_epoch=300)
     assert filled.epochs == 10
     assert filled.warmup_steps == 150
-    assert filled.learning_rate < 2e-3  # 7e-3, equation 3 at 150 steps, ends on a plateau
+    assert filled.learning_rate == pytest.approx(128**-0.5 * 2000**-0.5)
     long = with_schedule(TrainConfig(epochs=1000), d_model=512, steps_per_epoch=1000)
     assert long.warmup_steps == 4000
     assert long.learning_rate == pytest.approx(512**-0.5 * 4000**-0.5)
     by_steps = with_schedule(TrainConfig(max_steps=650), d_model=128, steps_per_epoch=300)
     assert by_steps.epochs == 3
+    assert by_steps.warmup_steps == 100
+    short = with_schedule(TrainConfig(epochs=1), d_model=128, steps_per_epoch=16)
+    assert short.warmup_steps == 5
+    assert with_schedule(TrainConfig(epochs=1), 128, steps_per_epoch=1).warmup_steps == 1
     given = TrainConfig(epochs=2, learning_rate=0.005, warmup_steps=7)
     assert with_schedule(given, d_model=128, steps_per_epoch=300) == given

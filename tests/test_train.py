@@ -283,7 +283,7 @@ def test_resume_refuses_what_conflicts(tmp_path, capsys):
     assert code == 2
     message = capsys.readouterr().err
     assert "--dropout 0.5" in message
-    assert "0.1" in message
+    assert "which has 0.0" in message
     assert (tmp_path / "results_pytorch" / "summary.json").read_bytes() == before
 
 

@@ -16,8 +16,8 @@ from utils.corpus import Pair
 from utils.objective import IGNORED_LABEL
 from utils.tokenizer import BOS_ID, PAD_ID, Tokenizer
 
-# Batches that are sorted by length together: all of them, unless the corpus is very large.
-BATCHES_PER_POOL = 1000
+# Batches that are sorted by length together: enough for little padding, few enough for variety.
+BATCHES_PER_POOL = 20
 
 
 class Batch(NamedTuple):
@@ -110,7 +110,7 @@ def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
 class LengthBatches:
     """Batches of pairs of similar length; a batch sampler for torch's ``DataLoader``.
 
-    The pairs are shuffled, sorted by length within pools of 1,000 batches, cut into batches, and
+    The pairs are shuffled, sorted by length within pools of 20 batches, cut into batches, and
     the batches shuffled. The order is a function of (seed, epoch) alone.
 
     Args:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 from utils import corpus
 from utils.batching import TokenizedPairs
-from utils.config import DataConfig, UserError
+from utils.config import EMBEDDED_DATASETS, EMBEDDED_DEFAULTS, DataConfig, UserError
 from utils.corpus import Pair
 from utils.readers import RawSplit, read_dataset
 from utils.tokenizer import Tokenizer
 
-DEFAULT_EMBEDDED_SIZES = {"train": 24_000, "eval": 500, "test": 500}
 MOST_HELD_OUT = 1000  # evaluation pairs taken from a dataset that has no such split
 
 
@@ -50,7 +49,7 @@ def load_corpus(config: DataConfig, seed: int) -> Corpus:
     Raises:
         UserError: the dataset cannot be read, or has too little in it.
     """
-    if config.dataset in corpus.TASKS:
+    if config.dataset in EMBEDDED_DATASETS:
         return _embedded(config, seed)
     splits = read_dataset(config)
     notes = [note for split in splits.values() for note in _notes_on(split)]
@@ -80,11 +79,9 @@ def _embedded(config: DataConfig, seed: int) -> Corpus:
             f"the embedded grammar is English and Korean; it has no {'-'.join(languages)}: "
             "use --src_lang en --tgt_lang ko or the reverse, or --dataset with a file of yours"
         )
-    sizes = {
-        "train": config.train_size or DEFAULT_EMBEDDED_SIZES["train"],
-        "eval": config.eval_size or DEFAULT_EMBEDDED_SIZES["eval"],
-        "test": config.eval_size or DEFAULT_EMBEDDED_SIZES["test"],
-    }
+    eval_size = config.eval_size or EMBEDDED_DEFAULTS["eval_size"]
+    train_size = config.train_size or EMBEDDED_DEFAULTS["train_size"]
+    sizes = {"train": train_size, "eval": eval_size, "test": eval_size}
     try:
         splits = {
             split: corpus.generate(config.dataset, split, size, seed)

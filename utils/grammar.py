@@ -293,7 +293,7 @@ class Speaker(Combinations):
         if noun.group == "relation" and article == "the":
             return self.noun(noun, particle, determiner=self.owner())
         chance = 0.5 if plain else self.random()
-        counted = chance < 0.15 and numbers and article == "a" and bool(noun.classifier)
+        counted = chance < 0.25 and numbers and article == "a" and bool(noun.classifier)
         measured = counted and noun.measure
         adjective = None if plain or measured else self.adjective(noun, 0.22, clashing)
         if article == "generic":

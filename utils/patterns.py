@@ -108,7 +108,7 @@ def transitive(s: Speaker) -> Form:
 
 def one_or_two(s: Speaker, usage: Usage) -> Phrase:
     """What the verb acts on, at times two things: an apple and a pear."""
-    if len(usage.frame.objects) < 3 or s.chance(0.91):
+    if len(usage.frame.objects) < 3 or s.chance(0.86):
         return s.object_of(usage)
     frame = usage.frame
     first, second = s.fresh(usage.objects), s.fresh(usage.objects)
@@ -287,7 +287,7 @@ def adjectival(s: Speaker) -> Form:
         subject = s.speaker(s.pick(("I", "we")), "은")
     else:
         subject = described(s, s.nouns_of[adjective.en])
-    negative = s.chance(0.16)
+    negative = s.chance(0.3)
     degree, time = [], []
     if not negative and s.chance(0.35):
         degree = [_DEGREES[s.pick(lexicon.DEGREES_OF[adjective.en])]]

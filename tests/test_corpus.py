@@ -255,14 +255,14 @@ def test_every_word_keeps_most_of_its_combinations():
     known |= {(word.en, noun) for word in ADJECTIVES.values() for noun in word.nouns}
     for word in {word for combination in known for word in combination}:
         mine = [combination for combination in known if word in combination]
-        assert sum(is_held_out(*c) for c in mine) <= len(mine) / 5
+        assert sum(is_held_out(*c) for c in mine) <= len(mine) / 8
 
 
-def test_about_a_tenth_is_held_out():
+def test_a_fair_share_is_held_out():
     combinations = [(f.en, noun) for f in lexicon.FRAMES for noun in f.objects]
     combinations += [(word.en, noun) for word in ADJECTIVES.values() for noun in word.nouns]
     share = sum(is_held_out(*combination) for combination in combinations) / len(combinations)
-    assert 0.08 < share < 0.12
+    assert 0.06 < share <= 0.1
 
 
 def test_no_source_is_in_two_splits_whatever_the_seeds(train, held_out):

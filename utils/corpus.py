@@ -6,7 +6,7 @@
     reverse  a row of syllables to the same row from its end.
 
 Splits of the grammar are about composition: about one verb-object and adjective-noun combination
-in ten is held out. No training sentence contains such a combination, every evaluation and test
+in thirteen is held out. No training sentence contains such a combination, every evaluation and test
 sentence contains one at least, and all words occur in training. Which combinations, and which
 sentences, belong where is decided by checksums of their words, so it holds across seeds.
 """

@@ -14,6 +14,7 @@ from utils.evaluation import Translations
 from utils.results import RESULT, ResultsFolder, RunFailed, log
 from utils.visualization import training_curves
 
+EARLY_STEPS = 1000  # before, a decoder that ignores the source is no cause for concern
 LOG_EVERY = 10  # steps whose losses are fetched from the device together
 
 
@@ -128,14 +129,14 @@ class Recorder:
             f"{record['chrf']:.2f}, exact match {record['exact_match']:.1%}"
         )
         if evaluation.source_is_unused(scores):
-            warm = step > 2 * self._settings.train.warmup_steps
+            early = step < max(EARLY_STEPS, 2 * self._settings.train.warmup_steps)
             log.info(
                 "  The decoder does not use the source yet: with another sentence's source the "
                 f"NLL is as low ({scores['nll_other_source']:.4f}). "
                 + (
-                    "If this stays so, lower --learning_rate or raise --warmup_steps."
-                    if warm
-                    else "Normal this early; it takes more steps."
+                    "Normal so early: it takes more steps (--epochs, --train_size)."
+                    if early
+                    else "If this stays so, lower --learning_rate or raise --warmup_steps."
                 )
             )
 

@@ -84,6 +84,7 @@ def test_explicit_options_win_over_the_preset():
         ("--version test --epochs 3", ["--epochs", "test"]),
         ("--dataset no/such/file.tsv", ["no/such/file.tsv"]),
         ("--tgt_lang de", ["en-de"]),
+        ("--train_size 999999999", ["--train_size 999,999,999", "5,000,000"]),
     ],
 )
 def test_wrong_input_gets_one_line_and_status_2(options, names, capsys, tmp_path):

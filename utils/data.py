@@ -12,6 +12,7 @@ from utils.corpus import Pair
 from utils.readers import RawSplit, read_dataset
 from utils.tokenizer import Tokenizer
 
+MOST_MADE = 5_000_000  # pairs of an embedded dataset: some 5 GB
 MOST_HELD_OUT = 1000  # evaluation pairs taken from a dataset that has no such split
 
 
@@ -61,6 +62,7 @@ def load_corpus(config: DataConfig, seed: int) -> Corpus:
     train = _without_sources_of(held_out, train, notes)
     # Files are often sorted, by length or topic: shuffle before taking a part.
     rng.shuffle(train)
+    rng.shuffle(held_out["eval"])
     return Corpus(
         name=config.dataset,
         train=_take(train, config.train_size, "--train_size", "training", notes),
@@ -81,6 +83,11 @@ def _embedded(config: DataConfig, seed: int) -> Corpus:
         )
     eval_size = config.eval_size or EMBEDDED_DEFAULTS["eval_size"]
     train_size = config.train_size or EMBEDDED_DEFAULTS["train_size"]
+    if max(train_size, eval_size) > MOST_MADE:
+        raise UserError(
+            f"--train_size {train_size:,} --eval_size {eval_size:,}: an embedded dataset is held "
+            f"in memory, {MOST_MADE:,} pairs at most; ask for fewer"
+        )
     sizes = {"train": train_size, "eval": eval_size, "test": eval_size}
     try:
         splits = {

@@ -12,6 +12,7 @@ from utils.metrics import TokenScores, perplexity, translation_scores, with_othe
 
 EVALUATION_BATCH_SIZE = 128
 NUM_SAMPLES = 8
+LONGEST_LINE = 100  # characters of a sample shown on the terminal
 # Below this gain in nats per token, the source makes no difference to speak of.
 UNUSED_SOURCE_GAIN = 0.05
 
@@ -116,8 +117,13 @@ def result_lines(metrics: dict[str, Any], shown: Sequence[dict[str, str]]) -> li
     ]
     for sample in shown:
         right = sample["hypothesis"] == sample["reference"]
-        lines.append(f"  {'=' if right else 'x'} {sample['src']}")
-        lines.append(f"    -> {sample['hypothesis']}")
+        lines.append(f"  {'=' if right else 'x'} {_shortened(sample['src'])}")
+        lines.append(f"    -> {_shortened(sample['hypothesis'])}")
         if not right:
-            lines.append(f"       reference: {sample['reference']}")
+            lines.append(f"       reference: {_shortened(sample['reference'])}")
     return lines
+
+
+def _shortened(text: str) -> str:
+    """``text``, cut where it would fill the screen; ``summary.json`` has it whole."""
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."

@@ -6,6 +6,7 @@ import pytest
 import sacrebleu
 import torch
 
+from utils.evaluation import source_is_unused
 from utils.metrics import TokenScores, perplexity, translation_scores, with_other_sources
 from utils.objective import IGNORED_LABEL
 
@@ -56,3 +57,10 @@ def test_other_sources_gives_everyone_the_source_of_another():
     src_ids = torch.arange(4)[:, None].expand(4, 3)
     assert (with_other_sources(src_ids) != src_ids).all()
     assert with_other_sources(src_ids)[:, 0].sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_a_source_that_makes_no_difference_is_noticed():
+    assert source_is_unused({"nll": 3.30, "nll_other_source": 3.31})
+    assert source_is_unused({"nll": 4.20, "nll_other_source": 4.35})
+    assert not source_is_unused({"nll": 2.0, "nll_other_source": 3.3})
+    assert not source_is_unused({"nll": 0.14, "nll_other_source": 6.2})

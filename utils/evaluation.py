@@ -13,8 +13,8 @@ from utils.metrics import TokenScores, perplexity, translation_scores, with_othe
 EVALUATION_BATCH_SIZE = 128
 NUM_SAMPLES = 8
 LONGEST_LINE = 100  # characters of a sample shown on the terminal
-# Below this gain in nats per token, the source makes no difference to speak of.
-UNUSED_SOURCE_GAIN = 0.05
+# A source that takes away less than this share of the NLL makes no difference to speak of.
+LEAST_SOURCE_GAIN = 0.1
 
 LogitsOf = Callable[[Tensor, Tensor], Tensor]  # (source ids, decoder inputs) -> (B, T, V)
 Translate = Callable[[Sequence[str]], list[str]]
@@ -73,8 +73,8 @@ def score_translations(translate: Translate, pairs: TokenizedPairs) -> Translati
 
 
 def source_is_unused(scores: dict[str, float]) -> bool:
-    """Whether another sentence's source would do as well: the model ignores what it translates."""
-    return scores["nll_other_source"] - scores["nll"] < UNUSED_SOURCE_GAIN
+    """Whether another sentence's source does almost as well: the model hardly reads its source."""
+    return scores["nll"] > (1 - LEAST_SOURCE_GAIN) * scores["nll_other_source"]
 
 
 def samples(pairs: TokenizedPairs, hypotheses: Sequence[str]) -> list[dict[str, str]]:

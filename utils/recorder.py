@@ -131,8 +131,8 @@ class Recorder:
         if evaluation.source_is_unused(scores):
             early = step < max(EARLY_STEPS, 2 * self._settings.train.warmup_steps)
             log.info(
-                "  The decoder does not use the source yet: with another sentence's source the "
-                f"NLL is as low ({scores['nll_other_source']:.4f}). "
+                "  The decoder hardly uses the source: with another sentence's source the NLL is "
+                f"about as low ({scores['nll_other_source']:.4f}). "
                 + (
                     "Normal so early: it takes more steps (--epochs, --train_size)."
                     if early

@@ -302,15 +302,15 @@ def run(settings: Settings) -> None:
         RunFailed: training diverged.
     """
     resumed = None
+    folder = ResultsFolder(Path(settings.run.output_dir) / "results_pytorch")
     if settings.run.resume:
-        folder = ResultsFolder(Path(settings.run.output_dir) / "results_pytorch")
         resumed = checkpoint.newest_intact(folder.checkpoints)
         if resumed is None:
             log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
         else:
             settings = settings.resumed_from(resumed["config"])
     this_run = Run(settings, resumed)
-    if resumed and this_run.is_finished():
+    if resumed and this_run.is_finished() and folder.has_summary():
         log.warning(
             f"--resume: this run is finished ({resumed['step']:,} steps); "
             "a larger --epochs or --max_steps would go on"

@@ -295,6 +295,14 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(tmp_path, capsys):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_interrupted_before_its_summary_gets_one(tmp_path):
+    folder = run(tmp_path, "--epochs", "1")
+    before = summary_of(folder)["metrics"]
+    (folder / "summary.json").unlink()
+    run(tmp_path, "--resume")
+    assert summary_of(folder)["metrics"] == before
+
+
 def test_resume_with_nothing_there_starts_anew(tmp_path, capsys):
     folder = run(tmp_path, "--resume", "--epochs", "1")
     assert "starting anew" in capsys.readouterr().out

@@ -112,6 +112,10 @@ class ResultsFolder:
         entries = [entry for entry in entries if entry["file"] != f"{name}.png"]
         self._write_json(self._manifest, [*entries, {"file": f"{name}.png"} | record])
 
+    def has_summary(self) -> bool:
+        """Whether a run in this folder came to its end."""
+        return (self.path / "summary.json").exists()
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``, with the list of all files of the run."""
         target = self.path / "summary.json"

@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, ca
 
 def test_embedded_datasets_have_sizes_of_their_own():
     grammar, file = main.parse([]), main.parse(["--dataset", "pairs.tsv"])
-    assert (grammar.data.train_size, grammar.data.vocab_size) == (70000, 2600)
+    assert (grammar.data.train_size, grammar.data.vocab_size) == (76000, 2600)
     assert grammar.train.epochs == 3
     assert (file.data.train_size, file.data.vocab_size, file.train.epochs) == (None, 8000, None)
     assert main.parse(["--train_size", "7"]).data.train_size == 7

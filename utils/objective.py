@@ -70,8 +70,8 @@ def paper_peak(d_model: int, warmup_steps: int) -> float:
 def with_schedule(config: TrainConfig, d_model: int, steps_per_epoch: int) -> TrainConfig:
     """Fill in the epochs, learning rate and warm-up that the user left open.
 
-    Warm-up: a twentieth of the run, but 100 steps at least (a third of a run shorter than that
-    needs) and the paper's 4,000 at most. Peak: equation 3's for this width and warm-up, but no
+    Warm-up: a twentieth of the run, but 100 steps at least (a third of the run if that is less)
+    and the paper's 4,000 at most. Peak: equation 3's for this width and warm-up, but no
     higher than with 2,000 steps. Shorter warm-ups would peak far higher (1e-2 at width 64 and 150
     steps), and from there post-norm models settle on a plateau where the decoder never learns to
     look at the source.

@@ -23,7 +23,7 @@ from utils.tokenizer import EOS_ID
 
 SMALL = (
     "--version pytorch --dataset copy --hidden_size 16 --num_layers 1 --num_heads 2 "
-    "--train_size 96 --eval_size 16 --batch_size 16 --max_length 40 --device cpu"
+    "--train_size 96 --eval_size 16 --batch_size 16 --max_length 40 --dropout 0.1 --device cpu"
 ).split()
 
 
@@ -283,7 +283,7 @@ def test_resume_refuses_what_conflicts(tmp_path, capsys):
     assert code == 2
     message = capsys.readouterr().err
     assert "--dropout 0.5" in message
-    assert "which has 0.0" in message
+    assert "which has 0.1" in message
     assert (tmp_path / "results_pytorch" / "summary.json").read_bytes() == before
 
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
@@ -16,6 +17,8 @@ from utils.results import RunFailed, log, set_up_console
 # The groups of options that each version honours; an option of another group is refused.
 HONOURED = {
     "pytorch": ("run", "data", "model", "training"),
+    "huggingface": ("run", "data", "model", "training"),
+    "both": ("run", "data", "model", "training"),
     "test": ("run",),
 }
 # Options that are accepted but have nothing to act on yet; the user is told.
@@ -41,8 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version",
         choices=tuple(HONOURED),
-        default="pytorch",
-        help="pytorch: train the scratch Transformer; test: check the installation "
+        default="both",
+        help="pytorch: train the scratch Transformer; huggingface: train MarianMT; both: train "
+        "both alike and prove that they are one model; test: check the installation "
         "(default: %(default)s)",
     )
     add_options(parser)
@@ -88,10 +92,27 @@ def run(settings: Settings) -> int:
         from utils.selfcheck import run_selfcheck
 
         return run_selfcheck(settings.run)
-    from pytorch_version.train import run as train
+    if settings.version == "pytorch":
+        from pytorch_version.train import run as train_scratch
 
-    train(settings)
+        train_scratch(settings, export)
+    elif settings.version == "huggingface":
+        from huggingface_version.train import run as train_huggingface
+        from utils.comparison import initial_weights
+
+        train_huggingface(settings, initial_weights)
+    else:
+        from utils.comparison import run_both
+
+        run_both(settings)
     return 0
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write a scratch checkpoint as a MarianMT folder; transformers is imported only then."""
+    from utils.comparison import export
+
+    export(checkpoint, folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,43 +19,21 @@ from torch import Tensor
 from pytorch_version.attention import MultiHeadAttention
 from pytorch_version.layers import DecoderLayer
 from pytorch_version.model import Transformer
-from utils.batching import pad_sources
+from utils.decoding import Decoding, translate_in_batches
 from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
 
 IMPOSSIBLE = -1e9  # score of what cannot win; as in transformers' beam search
-ROWS_AT_ONCE = 256
-
-
-class Decoding(NamedTuple):
-    """How a translation is searched for.
-
-    Attributes:
-        max_length: most tokens generated, </s> included.
-        beam_size: N, partial translations followed at once; 1 is greedy.
-        length_penalty: a finished translation of n tokens with log-probability p scores
-            p / n ** length_penalty; above 0 favours longer ones.
-    """
-
-    max_length: int
-    beam_size: int = 1
-    length_penalty: float = 1.0
 
 
 def translate(
     model: Transformer, tokenizer: Tokenizer, sentences: Sequence[str], decoding: Decoding
 ) -> list[str]:
     """Translate ``sentences``, in batches of similar length; the order is kept."""
-    sources = tokenizer.encode_batch(sentences)
-    by_length = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    per_batch = max(1, ROWS_AT_ONCE // decoding.beam_size)
-    translations = [""] * len(sources)
-    for start in range(0, len(by_length), per_batch):
-        indices = by_length[start : start + per_batch]
-        src_ids = pad_sources([sources[i] for i in indices])
-        found = generate(model, src_ids.to(model.device), decoding)
-        for i, ids in zip(indices, found, strict=True):
-            translations[i] = tokenizer.decode(ids)
-    return translations
+
+    def search(src_ids: Tensor) -> list[list[int]]:
+        return generate(model, src_ids.to(model.device), decoding)
+
+    return translate_in_batches(search, tokenizer, sentences, decoding.beam_size)
 
 
 @torch.inference_mode()

@@ -5,6 +5,8 @@ model (d_model), V vocabulary entries.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from pytorch_version.layers import (
     EncoderLayer,
     SinusoidalPositions,
 )
+from utils.capture import Point
 from utils.config import ModelConfig
 
 
@@ -154,6 +157,7 @@ class Transformer(nn.Module):
         """
         if name not in ("sdpa", "eager"):
             raise ValueError(f"attention is 'sdpa' or 'eager', not {name!r}")
+        self.attn_implementation = name
         for module in self.modules():
             if isinstance(module, ScaledDotProductAttention):
                 module.fused = name == "sdpa"
@@ -178,27 +182,39 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.embedding.weight[self.pad_id])
 
 
-def hook_points(num_layers: int) -> dict[str, str]:
-    """Where each quantity can be read: canonical name -> module whose output it is.
+def hook_points(num_layers: int) -> dict[str, Point]:
+    """Where each quantity can be read, in the order of computation; see `utils.capture`.
 
-    q, k, v and context are (B, H, position, E); scores and weights (B, H, Q, K), and only fire
-    when the attention runs "eager". The names are the same for every implementation.
+    Scores and weights only fire under `explicit_attention`.
     """
-    points = {"logits": "logits"}
-    for stack in ("encoder", "decoder"):
-        points[f"{stack}.embed"] = f"{stack}.embed"
+    points = {}
+    for stack, sites in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "cross_attn"))):
+        points[f"{stack}.embed"] = Point(f"{stack}.embed")
         for i in range(num_layers):
             name, path = f"{stack}.{i}", f"{stack}.layers.{i}"
-            for site in ("self_attn", "cross_attn")[: 1 + (stack == "decoder")]:
-                for kind in ("q", "k", "v", "context"):
-                    points[f"{name}.{site}.{kind}"] = f"{path}.{site}.{kind}"
-                for kind in ("scores", "weights"):
-                    points[f"{name}.{site}.{kind}"] = f"{path}.{site}.attention.{kind}"
-                points[f"{name}.{site}.out"] = f"{path}.{site}.w_o"
+            for site in sites:
+                for kind in ("q", "k", "v", "attention.scores", "attention.weights", "context"):
+                    canonical = kind.removeprefix("attention.")
+                    points[f"{name}.{site}.{canonical}"] = Point(f"{path}.{site}.{kind}")
+                points[f"{name}.{site}.out"] = Point(f"{path}.{site}.w_o")
+                add_norm = f"{path}.add_norm_{site.removesuffix('_attn')}"
+                points[f"{name}.{site}.norm"] = Point(f"{add_norm}.norm")
             for kind in ("pre", "act", "out"):
-                points[f"{name}.ffn.{kind}"] = f"{path}.ffn.{kind}"
-            points[f"{name}.out"] = path
+                points[f"{name}.ffn.{kind}"] = Point(f"{path}.ffn.{kind}")
+            points[f"{name}.out"] = Point(path)
+    points["logits"] = Point("logits")
     return points
+
+
+@contextmanager
+def explicit_attention(model: Transformer) -> Iterator[None]:
+    """Let attention run step by step, so that scores and weights can be captured."""
+    before = model.attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from typing import Any
 
 import torch
@@ -10,52 +9,24 @@ import torch
 from pytorch_version.model import Transformer
 from utils.config import TrainConfig
 from utils.objective import make_optimizer, make_schedule
+from utils.progress import Progress
 
 
 @dataclasses.dataclass
-class Progress:
-    """Where a run stands, in plain numbers; saved in every checkpoint.
+class LoopProgress(Progress):
+    """Where the training loop stands.
 
     Attributes:
-        step: optimizer steps made.
         epoch: epochs finished.
         batches: batches used of the epoch under way.
-        tokens: real tokens trained on, source and target.
-        seconds: time spent training, evaluation left out.
         best_nll: lowest evaluation NLL so far.
         evaluations_since_best: evaluations since then.
     """
 
-    step: int = 0
     epoch: int = 0
     batches: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
     best_nll: float = math.inf
     evaluations_since_best: int = 0
-
-
-class Stopwatch:
-    """While entered, adds the time that passes to the progress of a run.
-
-    Args:
-        progress: whose ``seconds`` grow, also when the block ends in an exception.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def __enter__(self) -> "Stopwatch":
-        self._started, self._tokens_before = time.perf_counter(), self._progress.tokens
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.seconds += time.perf_counter() - self._started
-
-    def tokens_per_sec(self) -> float:
-        """Real tokens trained on per second since the block was entered."""
-        elapsed = time.perf_counter() - self._started
-        return (self._progress.tokens - self._tokens_before) / elapsed
 
 
 @dataclasses.dataclass
@@ -74,7 +45,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
-    progress: Progress
+    progress: LoopProgress
 
     @classmethod
     def start(cls, model: Transformer, config: TrainConfig) -> "TrainingState":
@@ -86,7 +57,7 @@ class TrainingState:
         """
         optimizer = make_optimizer(model, config)
         scaler = torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16")
-        return cls(model, optimizer, make_schedule(optimizer, config), scaler, Progress())
+        return cls(model, optimizer, make_schedule(optimizer, config), scaler, LoopProgress())
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs: tensors and plain values."""
@@ -106,7 +77,7 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress = LoopProgress(**state["progress"])
         torch.set_rng_state(state["rng"]["cpu"].cpu())
         if "cuda" in state["rng"]:
             torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.model.device)

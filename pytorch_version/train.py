@@ -1,29 +1,30 @@
 """Training the scratch Transformer (section 5): one step, the loop around it, a whole run."""
 
 import contextlib
-import dataclasses
 import math
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pytorch_version.generate import Decoding, translate
+from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
-from pytorch_version.state import Stopwatch, TrainingState
+from pytorch_version.state import TrainingState
 from utils import checkpoint, evaluation
-from utils.batching import Batch, LengthBatches, TokenizedPairs, training_loader
-from utils.config import ModelConfig, RunConfig, Settings, TrainConfig, UserError, build
-from utils.data import prepare
+from utils.batching import Batch, TokenizedPairs, training_loader
+from utils.config import ModelConfig, Settings, TrainConfig, UserError, build
+from utils.data import PreparedData, prepare
+from utils.decoding import Decoding
 from utils.environment import select_device
-from utils.interrupt import Interrupted, SignalWatch
-from utils.objective import smoothed_loss_sum, with_schedule
-from utils.recorder import Recorder, Training
+from utils.experiment import Experiment
+from utils.interrupt import SignalWatch, interrupted
+from utils.objective import smoothed_loss_sum
+from utils.progress import Stopwatch
+from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
 from utils.tokenizer import PAD_ID, Tokenizer
 
@@ -48,14 +49,14 @@ def train_step(
     device, progress = state.model.device, state.progress
     state.model.train()
     num_target_tokens = sum(batch.num_target_tokens for batch in batches)
-    loss_sum = torch.zeros((), device=device)
+    loss_sum = 0.0
     for batch in batches:
         batch = batch.to(device)
         with autocast(device, config.precision):
             logits = forward(batch.src_ids, batch.decoder_input_ids)
         loss = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
         state.scaler.scale(loss / num_target_tokens).backward()
-        loss_sum += loss.detach()
+        loss_sum = loss_sum + loss.detach()
     state.scaler.unscale_(state.optimizer)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm or math.inf)
     rate = state.schedule.get_last_lr()[0]
@@ -93,44 +94,31 @@ def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
+# What writes a finished run's best model in another form: (checkpoint, results folder).
+Export = Callable[[Path, Path], None]
+
+
 class Run:
     """One training run, from data to summary.
 
     Args:
-        settings: all options.
+        experiment: options, data and batches.
+        export: called with the best checkpoint and the results folder, before the summary.
         resumed: the checkpoint to go on from, if any.
 
-    Attributes:
-        settings: with nothing left open.
-        num_steps: optimizer steps planned.
-
     Raises:
-        UserError: the data, the device or the output folder cannot be used.
+        UserError: the device cannot be used, or the checkpoint is of other data.
     """
 
-    def __init__(self, settings: Settings, resumed: dict[str, Any] | None = None) -> None:
-        device = select_device(settings.run.device)
-        check_writable(Path(settings.run.output_dir))
-        self.data = prepare(settings.data, settings.run.seed)
-        self.sampler = LengthBatches(
-            self.data.train.lengths,
-            settings.train.batch_size,
-            settings.train.max_tokens,
-            settings.run.seed,
-        )
-        per_step = settings.train.gradient_accumulation_steps
-        steps_per_epoch = math.ceil(len(self.sampler) / per_step)
-        self.config = with_schedule(settings.train, settings.model.d_model, steps_per_epoch)
-        self.settings = dataclasses.replace(settings, train=self.config)
-        self.num_steps = self.config.epochs * steps_per_epoch
-        if self.config.max_steps is not None:
-            self.num_steps = min(self.num_steps, self.config.max_steps)
-        self.decoding = Decoding(
-            settings.data.max_length, self.config.beam_size, self.config.length_penalty
-        )
-        torch.manual_seed(settings.run.seed)
-        model = build_model(settings.model, self.data.tokenizer, settings.data.max_length)
-        self.state = TrainingState.start(model.to(device), self.config)
+    def __init__(
+        self, experiment: Experiment, export: Export, resumed: dict[str, Any] | None = None
+    ) -> None:
+        self.settings, self.data = experiment.settings, experiment.data
+        self.config, self.num_steps = experiment.settings.train, experiment.num_steps
+        self.sampler, self.decoding = experiment.sampler, experiment.decoding
+        self.export = export
+        device = select_device(self.settings.run.device)
+        self.state = TrainingState.start(initial_model(experiment).to(device), self.config)
         self.resumed = resumed is not None
         if resumed is not None:
             self._take_up(resumed)
@@ -144,8 +132,9 @@ class Run:
         """
         output_dir = Path(self.settings.run.output_dir)
         self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed)
+        self.folder.checkpoints.mkdir(exist_ok=True)
         self.folder.drop_metrics_after(self.state.progress.step)
-        self.recorder = Recorder(self.folder, self.settings, self.data)
+        self.recorder = Recorder(self.folder, self.settings, self.data, "pytorch")
         self.recorder.announce(self.state.model, self.state.model.device, self.num_steps)
         if self.resumed:
             log.info(f"Going on after step {self.state.progress.step:,}")
@@ -194,7 +183,7 @@ class Run:
                     self._end_epoch(epoch_is_over)
                 if watch.signum:
                     self._save("last.pt", with_training=True)
-                    raise Interrupted(watch.signum, self._how_to_resume())
+                    raise interrupted(watch.signum, self.settings, progress.step)
                 if config.patience and progress.evaluations_since_best >= config.patience:
                     log.info(f"No better NLL in {config.patience} evaluations: stopping early")
                     break
@@ -237,7 +226,8 @@ class Run:
     def _average(self) -> None:
         """Average the weights of the last epochs; keep the result if it is the best model."""
         files = checkpoint.by_epoch(self.folder.checkpoints)[-self.config.average_checkpoints :]
-        self.state.model.load_state_dict(checkpoint.average_weights(files))
+        weights = checkpoint.mean(checkpoint.load(file)["model"] for file in files)
+        self.state.model.load_state_dict(weights)
         nll = self._score_tokens(self.data.eval)["nll"]
         better = nll < self.state.progress.best_nll
         verdict = "the new best model" if better else "no better than the best epoch"
@@ -257,8 +247,8 @@ class Run:
             evaluated=self._score_tokens(self.data.eval),
             translations=translations,
         )
-        training = Training(progress.step, progress.tokens, progress.seconds)
-        self.recorder.finish(training, best["step"], metrics, translations, model.device)
+        self.export(self.folder.checkpoints / "best_model.pt", self.folder.path)
+        self.recorder.finish(progress, best["step"], metrics, translations, model.device)
 
     def _save(self, name: str, with_training: bool = False) -> None:
         """Write a checkpoint that needs nothing else to be used, or to be trained on."""
@@ -285,16 +275,14 @@ class Run:
         self.state.model.load_state_dict(saved["model"])
         self.state.load_state_dict(saved["training"])
 
-    def _how_to_resume(self) -> str:
-        command = ["python", "main.py", "--version", "pytorch", "--resume"]
-        if (output_dir := self.settings.run.output_dir) != RunConfig.output_dir:
-            command += ["--output_dir", output_dir]
-        step = self.state.progress.step
-        return f"Interrupted after step {step}; state saved. Go on with: {shlex.join(command)}"
 
-
-def run(settings: Settings) -> None:
+def run(settings: Settings, export: Export, data: PreparedData | None = None) -> None:
     """Train the scratch Transformer as ``--version pytorch`` does.
+
+    Args:
+        settings: all options.
+        export: see `Run`.
+        data: prepared by the same settings; None prepares it here.
 
     Raises:
         UserError: the user's input is wrong.
@@ -309,7 +297,10 @@ def run(settings: Settings) -> None:
             log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
         else:
             settings = settings.resumed_from(resumed["config"])
-    this_run = Run(settings, resumed)
+    select_device(settings.run.device)
+    check_writable(Path(settings.run.output_dir))
+    data = data or prepare(settings.data, settings.run.seed)
+    this_run = Run(Experiment.plan(settings, data), export, resumed)
     if resumed and this_run.is_finished() and folder.has_summary():
         log.warning(
             f"--resume: this run is finished ({resumed['step']:,} steps); "
@@ -319,9 +310,48 @@ def run(settings: Settings) -> None:
     this_run.execute()
 
 
+def initial_model(experiment: Experiment) -> Transformer:
+    """The untrained model of an experiment; seeds torch's random numbers."""
+    settings = experiment.settings
+    torch.manual_seed(settings.run.seed)
+    return build_model(settings.model, experiment.data.tokenizer, settings.data.max_length)
+
+
 def build_model(config: ModelConfig, tokenizer: Tokenizer, max_length: int) -> Transformer:
     """The scratch model for a vocabulary and longest sentence."""
     return Transformer(config, tokenizer.vocab_size, PAD_ID, max_length)
+
+
+class Saved(NamedTuple):
+    """A checkpoint's model, apart from the training.
+
+    Attributes:
+        config: shape of the model.
+        tokenizer: its tokenizer.
+        decoding: the search of the run.
+        weights: state dict.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    decoding: Decoding
+    weights: dict[str, Tensor]
+
+
+def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
+    """Read what a ``.pt`` file says of its model.
+
+    Raises:
+        CheckpointError: the file is no intact checkpoint.
+    """
+    content = checkpoint.load(path, device)
+    options = content["config"]
+    return Saved(
+        build(ModelConfig, options),
+        Tokenizer.from_json(content["tokenizer"]),
+        Decoding(options["max_length"], options["beam_size"], options["length_penalty"]),
+        content["model"],
+    )
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:
@@ -330,9 +360,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Transfor
     Raises:
         CheckpointError: the file is no intact checkpoint.
     """
-    saved = checkpoint.load(path, device)
-    tokenizer = Tokenizer.from_json(saved["tokenizer"])
-    config = build(ModelConfig, saved["config"])
-    model = build_model(config, tokenizer, saved["config"]["max_length"])
-    model.load_state_dict(saved["model"])
-    return model.to(device).eval(), tokenizer
+    saved = load_saved(path, device)
+    model = build_model(saved.config, saved.tokenizer, saved.decoding.max_length)
+    model.load_state_dict(saved.weights)
+    return model.to(device).eval(), saved.tokenizer

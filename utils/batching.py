@@ -4,14 +4,15 @@ Letters used in shapes: B sentences, S source positions, T target positions.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from utils.config import UserError
 from utils.corpus import Pair
 from utils.objective import IGNORED_LABEL
 from utils.tokenizer import BOS_ID, PAD_ID, Tokenizer
@@ -113,21 +114,41 @@ class LengthBatches:
     The pairs are shuffled, sorted by length within pools of 20 batches, cut into batches, and
     the batches shuffled. The order is a function of (seed, epoch) alone.
 
+    Several processes take turns: of each round of ``world_size`` batches, every process gets a
+    whole one. All processes get equally many, and together the same pairs as one process would.
+
     Args:
         lengths: (N, 2) tokens of source and target.
         batch_size: sentences per batch.
         max_tokens: if given, replaces ``batch_size``: sentences times the longest side stay
             within it (a longer pair is a batch of its own).
         seed: of the shuffling.
+        rank: which of the processes this is, from 0.
+        world_size: how many processes there are.
+
+    Raises:
+        UserError: there are fewer pairs than processes.
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, max_tokens: int | None, seed: int
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        max_tokens: int | None,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        if len(lengths) < world_size:
+            raise UserError(
+                f"{len(lengths)} training pairs cannot be shared by {world_size} processes"
+            )
         self._lengths = lengths
         self._batch_size = batch_size
         self._max_tokens = max_tokens
         self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -135,7 +156,9 @@ class LengthBatches:
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._lengths))
         batches = [batch for pool in self._pools(order) for batch in self._cut(pool)]
-        self._batches = [batches[i] for i in rng.permutation(len(batches))[skip:]]
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+        rounds = _rounds(batches, self._world_size)
+        self._batches = [batches[self._rank] for batches in rounds][skip:]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -170,6 +193,22 @@ class LengthBatches:
         yield batch
 
 
+def _rounds(batches: list[list[int]], world_size: int) -> list[list[list[int]]]:
+    """Deal batches out in rounds of one for each process.
+
+    What is left over at the end, too few batches for all, is cut into smaller ones; if even its
+    pairs are too few, they join those of the round before.
+    """
+    whole = len(batches) - len(batches) % world_size
+    rounds = [batches[i : i + world_size] for i in range(0, whole, world_size)]
+    if left := [index for batch in batches[whole:] for index in batch]:
+        if len(left) < world_size:
+            left = [index for batch in rounds.pop() for index in batch] + left
+        # Neighbours are of similar length, so they are cut apart, not dealt out.
+        rounds.append([part.tolist() for part in np.array_split(left, world_size)])
+    return rounds
+
+
 def evaluation_batches(pairs: TokenizedPairs, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
     """All pairs once, sorted by length: (indices into ``pairs``, batch)."""
     order = np.lexsort((pairs.lengths[:, 1], pairs.lengths[:, 0])).tolist()
@@ -179,13 +218,17 @@ def evaluation_batches(pairs: TokenizedPairs, batch_size: int) -> Iterator[tuple
 
 
 def training_loader(
-    pairs: TokenizedPairs, sampler: LengthBatches, num_workers: int, pin_memory: bool
+    pairs: TokenizedPairs,
+    sampler: LengthBatches,
+    num_workers: int,
+    pin_memory: bool,
+    collate_fn: Callable[[Sequence[tuple[list[int], list[int]]]], Any] = collate,
 ) -> DataLoader:
     """The training batches; ``sampler.set_epoch`` reshuffles them."""
     return DataLoader(
         pairs,
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         # A loader draws seeds for its workers even when it has none. From a generator of its own,
         # so that dropout's random numbers do not depend on when loading began.
         generator=torch.Generator(),

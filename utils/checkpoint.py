@@ -1,7 +1,7 @@
 """Checkpoints: tensors and plain values only, written so that a half-written one never appears."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,13 @@ def newest_intact(folder: Path) -> dict[str, Any] | None:
     return max(found, key=lambda content: content["step"], default=None)
 
 
-def average_weights(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the weights in ``files`` (section 6.1), in their own precision."""
+def mean(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several state dicts (section 6.1), in their own precision."""
     sums: dict[str, Tensor] = {}
-    for file in files:
-        for name, weight in load(file)["model"].items():
+    count = 0
+    for state in states:
+        count += 1
+        dtypes = {name: weight.dtype for name, weight in state.items()}
+        for name, weight in state.items():
             sums[name] = sums.get(name, 0) + weight.double()
-    dtypes = {name: weight.dtype for name, weight in load(files[0])["model"].items()}
-    return {name: (total / len(files)).to(dtypes[name]) for name, total in sums.items()}
+    return {name: (total / count).to(dtypes[name]) for name, total in sums.items()}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.objective import IGNORED_LABEL
+from utils.objective import IGNORED_LABEL, at_least_float32
 
 
 class TokenScores:
@@ -31,7 +31,7 @@ class TokenScores:
         """
         real = labels != IGNORED_LABEL
         self._nll_sum += F.cross_entropy(
-            logits.flatten(0, 1).float(),
+            at_least_float32(logits).flatten(0, 1),
             labels.flatten(),
             ignore_index=IGNORED_LABEL,
             reduction="sum",

@@ -38,12 +38,17 @@ def smoothed_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float) ->
         optimizer step, to weigh every token equally.
     """
     return F.cross_entropy(
-        logits.flatten(0, 1).float(),
+        at_least_float32(logits).flatten(0, 1),
         labels.flatten(),
         ignore_index=IGNORED_LABEL,
         label_smoothing=label_smoothing,
         reduction="sum",
     )
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half precision widened, for sums over a vocabulary; float32 and float64 as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def learning_rate(step: int, peak: float, warmup_steps: int) -> float:

@@ -1,7 +1,7 @@
 """Tells the user and the results folder how a run goes; the same for every version."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -11,25 +11,12 @@ from utils.config import Settings
 from utils.data import PreparedData
 from utils.environment import describe_device, describe_environment, peak_memory_mb
 from utils.evaluation import Translations
+from utils.progress import Progress
 from utils.results import RESULT, ResultsFolder, RunFailed, log
 from utils.visualization import training_curves
 
 EARLY_STEPS = 1000  # before, a decoder that ignores the source is no cause for concern
 LOG_EVERY = 10  # steps whose losses are fetched from the device together
-
-
-class Training(NamedTuple):
-    """How much training a run took.
-
-    Attributes:
-        steps: optimizer steps made.
-        tokens: real tokens trained on, source and target.
-        seconds: time spent, evaluation left out.
-    """
-
-    steps: int
-    tokens: int
-    seconds: float
 
 
 class Recorder:
@@ -39,10 +26,14 @@ class Recorder:
         folder: where they go.
         settings: all options, nothing left open.
         data: what the run learns from.
+        version: which of the two implementations it trains.
     """
 
-    def __init__(self, folder: ResultsFolder, settings: Settings, data: PreparedData) -> None:
+    def __init__(
+        self, folder: ResultsFolder, settings: Settings, data: PreparedData, version: str
+    ) -> None:
         self.folder = folder
+        self._version = version
         self._settings = settings
         self._data = data
         self._steps: list[dict[str, Any]] = []
@@ -52,7 +43,8 @@ class Recorder:
         data, shape, train = self._data, self._settings.model, self._settings.train
         for note in data.notes:
             log.warning("Note: %s", note)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        num_parameters = sum(parameter.numel() for parameter in trained.values())
         log.info(
             f"Data: {data.corpus.name}, {len(data.train):,} training and {len(data.eval):,} "
             f"evaluation pairs, vocabulary of {data.tokenizer.vocab_size:,}"
@@ -66,7 +58,7 @@ class Recorder:
             f"Training: {train.epochs} epochs, {num_steps:,} steps, learning rate up to "
             f"{train.learning_rate:.2e} after {train.warmup_steps:,} warm-up steps"
         )
-        for name, parameter in model.named_parameters():
+        for name, parameter in trained.items():
             log.debug(f"  {name:45s} {tuple(parameter.shape)!s:14s} {parameter.numel():9,}")
         for pair, sides in zip(data.train.pairs[:3], data.train, strict=False):
             for text, ids in zip((pair.src, pair.tgt), sides, strict=True):
@@ -142,7 +134,7 @@ class Recorder:
 
     def finish(
         self,
-        training: Training,
+        training: Progress,
         best_step: int,
         metrics: dict[str, Any],
         translations: Translations,
@@ -159,11 +151,11 @@ class Recorder:
         """
         data, run = self._data, self._settings.run
         if run.visualize is not False:
-            self._draw_curves(training.steps)
+            self._draw_curves(training.step)
         shown = evaluation.samples(data.eval, translations.hypotheses)
         self.folder.write_summary(
             {
-                "version": self._settings.version,
+                "version": self._version,
                 "config": self._settings.flat(),
                 "environment": describe_environment(device),
                 "dataset": {
@@ -189,15 +181,15 @@ class Recorder:
         log.info(f"\n{self.folder.path / 'summary.json'}")
 
     def _draw_curves(self, step: int) -> None:
-        version, name = self._settings.version, self._data.corpus.name
+        title = f"Transformer ({self._version}) on {self._data.corpus.name}"
         self.folder.save_figure(
-            training_curves(self.folder.read_metrics(), f"Transformer ({version}) on {name}"),
+            training_curves(self.folder.read_metrics(), title),
             "training_curves",
             self._settings.run.figure_format,
             {
                 "shows": "loss, NLL, translation quality, learning rate and gradient norm",
                 "step": step,
                 "axes": {"x": "optimizer step", "y": "nats, score 0-100, rate, norm"},
-                "checkpoint": "checkpoints/last.pt",
+                "checkpoint": None,
             },
         )

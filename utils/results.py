@@ -64,16 +64,24 @@ class ResultsFolder:
             keep: True goes on in the folder that is there.
         """
         folder = cls(output_dir / f"results_{version}")
-        if folder.path.exists() and not keep:
-            aside = _free_name(folder.path)
-            folder.path.rename(aside)
-            log.info("Earlier results moved to %s", aside)
-        for part in (folder.checkpoints, folder.path / "logs", folder.path / "visualizations"):
-            part.mkdir(parents=True, exist_ok=True)
+        if not keep:
+            folder.move_aside()
+        for part in ("logs", "visualizations"):
+            (folder.path / part).mkdir(parents=True, exist_ok=True)
+        for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+            log.removeHandler(handler)  # of the folder before, where a command writes several
+            handler.close()
         handler = logging.FileHandler(folder.path / "logs" / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         return folder
+
+    def move_aside(self) -> None:
+        """Give the folder another name, if it exists, so that nothing in it is overwritten."""
+        if self.path.exists():
+            aside = _free_name(self.path)
+            self.path.rename(aside)
+            log.info("Earlier results moved to %s", aside)
 
     def append_metrics(self, records: Iterable[dict[str, Any]]) -> None:
         """Add lines to ``logs/metrics.jsonl``."""
@@ -110,7 +118,7 @@ class ResultsFolder:
             figure.savefig(target.with_suffix(f".{ending}"), dpi=150)
         entries = json.loads(self._manifest.read_text("utf-8")) if self._manifest.exists() else []
         entries = [entry for entry in entries if entry["file"] != f"{name}.png"]
-        self._write_json(self._manifest, [*entries, {"file": f"{name}.png"} | record])
+        self._write(self._manifest, [*entries, {"file": f"{name}.png"} | record])
 
     def has_summary(self) -> bool:
         """Whether a run in this folder came to its end."""
@@ -120,9 +128,14 @@ class ResultsFolder:
         """Write ``summary.json``, with the list of all files of the run."""
         target = self.path / "summary.json"
         files = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()}
-        self._write_json(target, summary | {"files": sorted(files | {target.name})})
+        self._write(target, summary | {"files": sorted(files | {target.name})})
 
-    def _write_json(self, path: Path, content: Any) -> None:
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write ``content`` as the file ``name`` of this folder; returns its path."""
+        self._write(self.path / name, content)
+        return self.path / name
+
+    def _write(self, path: Path, content: Any) -> None:
         text = json.dumps(_finite(content), ensure_ascii=False, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
 

@@ -1,0 +1,1 @@
+"""The same Transformer on Hugging Face: MarianMT and Seq2SeqTrainer."""

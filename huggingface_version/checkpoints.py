@@ -1,0 +1,93 @@
+"""The Trainer's checkpoint folders: which are whole, and what they need besides to go on from."""
+
+import dataclasses
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from utils.checkpoint import CheckpointError
+from utils.progress import Progress
+from utils.results import log
+
+RECORD = "run.json"  # written last: a folder without it is not whole
+
+
+class Saved(NamedTuple):
+    """A whole checkpoint folder.
+
+    Attributes:
+        folder: the Trainer's ``checkpoint-N``.
+        config: `Settings.flat` of the run.
+        fingerprint: of its dataset.
+        progress: how far it had come.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    fingerprint: str
+    progress: Progress
+
+
+def write_record(
+    folder: Path, config: dict[str, Any], fingerprint: str, progress: Progress
+) -> None:
+    """Complete a checkpoint folder that the Trainer has just written."""
+    content = {
+        "config": config,
+        "fingerprint": fingerprint,
+        "progress": dataclasses.asdict(progress),
+    }
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+    os.replace(partial, folder / RECORD)
+
+
+def by_step(checkpoints: Path) -> list[Path]:
+    """The folders ``checkpoint-N``, by N."""
+    folders = checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def newest_intact(checkpoints: Path) -> Saved | None:
+    """The newest whole checkpoint; what is not whole is named in the log."""
+    for folder in reversed(by_step(checkpoints)):
+        try:
+            return _load(folder)
+        except CheckpointError as error:
+            log.warning("Passed over: %s", error)
+    return None
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint folder."""
+    return load_file(folder / SAFE_WEIGHTS_NAME)
+
+
+def _load(folder: Path) -> Saved:
+    """Check every file of a checkpoint folder. No code from it is run.
+
+    Raises:
+        CheckpointError: one is missing or damaged.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        json.loads((folder / "trainer_state.json").read_text("utf-8"))
+        load_file(folder / SAFE_WEIGHTS_NAME)
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            if not (folder / name).exists() and name.startswith("rng"):
+                name = "rng_state_0.pth"  # of several processes
+            with zipfile.ZipFile(folder / name) as archive:
+                if broken := archive.testzip():
+                    raise CheckpointError(f"{folder / name}: {broken} is damaged")
+        progress = Progress(**record["progress"])
+        return Saved(folder, record["config"], record["fingerprint"], progress)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: not an intact checkpoint ({error})") from error

@@ -1,0 +1,353 @@
+"""Training MarianMT with the Trainer: the same experiment as the scratch side, the same results."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+from transformers import (
+    EarlyStoppingCallback,
+    MarianMTModel,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
+from transformers.utils import WEIGHTS_NAME
+
+from huggingface_version import checkpoints, model
+from huggingface_version.custom_trainer import ExperimentTrainer
+from utils import checkpoint, distributed, evaluation
+from utils.config import Settings, UserError
+from utils.data import PreparedData, prepare
+from utils.environment import select_device
+from utils.experiment import Experiment
+from utils.interrupt import SignalWatch, interrupted
+from utils.progress import Progress, Stopwatch
+from utils.recorder import Recorder
+from utils.results import ResultsFolder, check_writable, log
+
+# Makes the weights to begin with, by the scratch model's names.
+InitialWeights = Callable[[Experiment], Mapping[str, Tensor]]
+
+
+class Run:
+    """One training run, from data to summary.
+
+    Args:
+        experiment: options, data and batches.
+        initial_weights: so that both versions begin with the same.
+        resumed: the checkpoint to go on from, if any.
+
+    Raises:
+        UserError: the checkpoint is of other data.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        initial_weights: InitialWeights,
+        resumed: checkpoints.Saved | None = None,
+    ) -> None:
+        self.experiment, self.resumed = experiment, resumed
+        self.settings, self.data = experiment.settings, experiment.data
+        self.progress = resumed.progress if resumed else Progress()
+        if resumed and resumed.fingerprint != self.data.corpus.fingerprint():
+            raise UserError(
+                "--resume: the dataset is not the one that the interrupted run trained on; "
+                "restore it, or start anew without --resume"
+            )
+        self.folder = ResultsFolder(Path(self.settings.run.output_dir) / "results_huggingface")
+        self.arguments = training_arguments(experiment, self.folder.checkpoints)
+        self.marian = model.build_model(
+            self.settings.model,
+            self.data.tokenizer.vocab_size,
+            experiment.decoding,
+            initial_weights(experiment),
+        ).to(self.arguments.device)
+        self.recorder: Recorder | None = None  # only one process writes
+
+    def is_finished(self) -> bool:
+        """Whether all steps planned have been made."""
+        return self.progress.step >= self.experiment.num_steps
+
+    def execute(self) -> None:
+        """Train, evaluate and write the results folder.
+
+        Raises:
+            Interrupted: a signal came; the state was saved.
+            RunFailed: training diverged.
+        """
+        processes = PartialState()
+        if distributed.is_main():
+            self._open_folder()
+        processes.wait_for_everyone()
+        with SignalWatch(active=distributed.world_size() == 1) as watch:
+            trainer = self._train(watch)
+        if self.settings.train.average_checkpoints:
+            self._average()
+        if distributed.is_main():
+            self._finish(trainer)
+        processes.wait_for_everyone()
+
+    def _open_folder(self) -> None:
+        output_dir = Path(self.settings.run.output_dir)
+        keep = self.resumed is not None
+        self.folder = ResultsFolder.create(output_dir, "huggingface", keep)
+        self.folder.drop_metrics_after(self.progress.step)
+        self.recorder = Recorder(self.folder, self.settings, self.data, "huggingface")
+        self.recorder.announce(self.marian, self.arguments.device, self.experiment.num_steps)
+        if self.resumed:
+            log.info(f"Going on after step {self.progress.step:,}")
+
+    def _train(self, watch: SignalWatch) -> ExperimentTrainer:
+        """Train; afterwards the model has its best weights."""
+        config = self.settings.train
+        follower = Follower(self, watch)
+        callbacks: list[TrainerCallback] = [follower]
+        if config.patience:
+            callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
+        trainer = ExperimentTrainer(
+            self.marian,
+            self.arguments,
+            self.data.tokenizer.to_huggingface(self.settings.data.max_length),
+            self.experiment,
+            on_step=follower.step,
+            evaluate=self._evaluate,
+            callbacks=callbacks,
+        )
+        if not self.is_finished():
+            with follower:
+                trainer.train(resume_from_checkpoint=self.resumed and str(self.resumed.folder))
+        elif best := self._best_checkpoint():
+            model.load_weights(self.marian, checkpoints.weights(best))
+        if watch.signum:
+            raise interrupted(watch.signum, self.settings, self.progress.step)
+        return trainer
+
+    def _evaluate(self, step: int, epoch: int) -> dict[str, float]:
+        """Evaluate on the main process; every process gets the metrics."""
+        metrics: list[dict[str, float] | None] = [None]
+        if self.recorder:
+            self.recorder.flush_steps()
+            scores = self._score_tokens(self.data.eval)
+            translations = self._translate()
+            self.recorder.evaluated(step, epoch, scores, translations)
+            metrics = [{f"eval_{name}": score for name, score in scores.items()}]
+        return broadcast_object_list(metrics)[0]
+
+    def _score_tokens(self, pairs: Any) -> dict[str, float]:
+        logits_of = partial(model.logits_of, self.marian.eval())
+        return evaluation.score_tokens(logits_of, pairs, self.marian.device)
+
+    def _translate(self) -> evaluation.Translations:
+        translator = partial(model.translate, self.marian.eval(), self.data.tokenizer)
+        return evaluation.score_translations(translator, self.data.eval)
+
+    def _best_checkpoint(self) -> Path | None:
+        """The checkpoint with the lowest evaluation NLL that is still there."""
+        evals = [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
+        folders = {int(f.name.rpartition("-")[2]): f for f in self._epoch_checkpoints()}
+        kept = [record for record in evals if record["step"] in folders]
+        best = min(kept, key=lambda record: record["nll"], default=None)
+        return best and folders[best["step"]]
+
+    def _epoch_checkpoints(self) -> list[Path]:
+        return checkpoints.by_step(self.folder.checkpoints)
+
+    def _average(self) -> None:
+        """Average the weights of the last epochs; keep the result if it is the best model."""
+        folders = self._epoch_checkpoints()[-self.settings.train.average_checkpoints :]
+        best = {name: weight.clone() for name, weight in self.marian.state_dict().items()}
+        best_nll = self._score_tokens(self.data.eval)["nll"]
+        model.load_weights(self.marian, checkpoint.mean(map(checkpoints.weights, folders)))
+        nll = self._score_tokens(self.data.eval)["nll"]
+        verdict = "the new best model" if nll < best_nll else "no better than the best epoch"
+        if not nll < best_nll:
+            self.marian.load_state_dict(best)
+        if distributed.is_main():
+            log.info(f"Average of the last {len(folders)} epochs: NLL {nll:.4f}, {verdict}")
+
+    def _finish(self, trainer: ExperimentTrainer) -> None:
+        """Save the best model, and evaluate what was saved."""
+        trainer.save_model(str(self.folder.path))
+        # transformers 5 writes safetensors alone; others still look for this file.
+        torch.save(checkpoints.weights(self.folder.path), self.folder.path / WEIGHTS_NAME)
+        # The saved folder is what users load, so it is what the results speak of.
+        self.marian = MarianMTModel.from_pretrained(self.folder.path).to(self.arguments.device)
+        translations = self._translate()
+        metrics = evaluation.final_metrics(
+            train=self._score_tokens(self.data.train_sample),
+            evaluated=self._score_tokens(self.data.eval),
+            translations=translations,
+        )
+        evals = [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
+        best_step = min(evals, key=lambda record: record["nll"])["step"]
+        self.recorder.finish(self.progress, best_step, metrics, translations, self.arguments.device)
+
+
+class Follower(TrainerCallback):
+    """Follows the Trainer: progress bar, record, clock, checkpoints, and interruption.
+
+    While entered, a progress bar is shown.
+
+    Args:
+        run: the run under way.
+        watch: knows of signals.
+    """
+
+    def __init__(self, run: Run, watch: SignalWatch) -> None:
+        self._run, self._watch = run, watch
+        self._stopwatch = Stopwatch(run.progress)
+        self._bar = None
+
+    def __enter__(self) -> "Follower":
+        if recorder := self._run.recorder:
+            self._bar = recorder.progress_bar(
+                self._run.experiment.num_steps, self._run.progress.step
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, line: dict[str, Any]) -> None:
+        """Take a step's line for ``metrics.jsonl``."""
+        self._run.progress.tokens += line["tokens"]
+        if self._run.recorder is None:
+            return
+        if newest := self._run.recorder.step(line):
+            self._bar.set_postfix_str(
+                f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, "
+                f"{self._stopwatch.tokens_per_sec():,.0f} tokens/s"
+            )
+        self._bar.update()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Start the clock."""
+        self._stopwatch.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """After a signal, save and stop."""
+        self._run.progress.step = state.global_step
+        if self._watch.signum:
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Stop the clock. An epoch that a signal cut short is not evaluated: it goes on later."""
+        self._stopwatch.__exit__()
+        over = state.epoch == math.floor(state.epoch) or self._run.is_finished()
+        if self._watch.signum and not over:
+            control.should_evaluate = control.should_save = False
+
+    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Complete the checkpoint that the Trainer has written."""
+        if self._run.recorder is None:
+            return
+        self._run.recorder.flush_steps()
+        if control.should_training_stop and state.epoch != math.floor(state.epoch):
+            self._stopwatch.update()
+        checkpoints.write_record(
+            self._run.folder.checkpoints / f"checkpoint-{state.global_step}",
+            self._run.settings.flat(),
+            self._run.data.corpus.fingerprint(),
+            self._run.progress,
+        )
+
+
+def training_arguments(experiment: Experiment, folder: Path) -> Seq2SeqTrainingArguments:
+    """The Trainer's own options.
+
+    Args:
+        experiment: options and steps planned.
+        folder: where ``checkpoint-N`` go.
+    """
+    settings, config = experiment.settings, experiment.settings.train
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        max_steps=experiment.num_steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        learning_rate=config.learning_rate,
+        max_grad_norm=config.max_grad_norm or math.inf,  # infinite: measured, never clipped
+        bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
+        torch_compile=config.compile,
+        use_cpu=select_device(settings.run.device).type == "cpu",
+        seed=settings.run.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=max(config.keep_checkpoints, config.average_checkpoints),
+        load_best_model_at_end=True,
+        metric_for_best_model="nll",
+        greater_is_better=False,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is not finite must be seen
+        report_to="none",
+        disable_tqdm=True,  # the recorder's bar is shown instead
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_num_workers=settings.data.num_workers,
+        use_cache=True,  # of the saved model: decoding keeps keys and values
+        ddp_find_unused_parameters=False,
+    )
+    # Several GPUs in one process would be one batch torn apart; torchrun gives each a process.
+    _ = arguments.device
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def run(
+    settings: Settings, initial_weights: InitialWeights, data: PreparedData | None = None
+) -> None:
+    """Train MarianMT as ``--version huggingface`` does.
+
+    Args:
+        settings: all options.
+        initial_weights: see `Run`.
+        data: prepared by the same settings; None prepares it here.
+
+    Raises:
+        UserError: the user's input is wrong.
+        Interrupted: a signal came; the state was saved.
+        RunFailed: training diverged.
+    """
+    resumed = None
+    folder = ResultsFolder(Path(settings.run.output_dir) / "results_huggingface")
+    if settings.run.resume:
+        resumed = checkpoints.newest_intact(folder.checkpoints)
+        if resumed is None:
+            log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
+        else:
+            settings = settings.resumed_from(resumed.config)
+    require_supported(settings)
+    check_writable(Path(settings.run.output_dir))
+    data = data or prepare(settings.data, settings.run.seed)
+    experiment = Experiment.plan(settings, data, distributed.rank(), distributed.world_size())
+    this_run = Run(experiment, initial_weights, resumed)
+    if resumed and this_run.is_finished() and folder.has_summary():
+        log.warning(
+            f"--resume: this run is finished ({resumed.progress.step:,} steps); "
+            "a larger --epochs or --max_steps would go on"
+        )
+        return
+    this_run.execute()
+
+
+def require_supported(settings: Settings) -> None:
+    """Refuse what MarianMT and its Trainer cannot do, before any long work.
+
+    Raises:
+        UserError: an option or the device.
+    """
+    device = select_device(settings.run.device)
+    if settings.model.norm == "pre":
+        raise UserError("--norm pre: MarianMT has no pre-norm variant; use --version pytorch")
+    if settings.train.precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision fp16: the Trainer needs a GPU for it; use bf16 or fp32")

@@ -1,0 +1,64 @@
+"""One experiment: what both versions make of the options, so that they run the same."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from utils.batching import LengthBatches
+from utils.config import Settings
+from utils.data import PreparedData
+from utils.decoding import Decoding
+from utils.objective import with_schedule
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, batches, schedule and search of a run.
+
+    Attributes:
+        settings: all options, with nothing left open.
+        data: what is learnt and evaluated on.
+        sampler: the batches of this process; `LengthBatches.set_epoch` plans an epoch.
+        num_steps: optimizer steps planned.
+        decoding: how translations are searched for.
+    """
+
+    settings: Settings
+    data: PreparedData
+    sampler: LengthBatches
+    num_steps: int
+    decoding: Decoding
+
+    @classmethod
+    def plan(
+        cls, settings: Settings, data: PreparedData, rank: int = 0, world_size: int = 1
+    ) -> "Experiment":
+        """Fill in what the user left open.
+
+        Args:
+            settings: the user's options.
+            data: prepared by them.
+            rank: which of the processes this is, from 0.
+            world_size: processes that train together, each on ``--batch_size`` sentences a batch.
+        """
+        train = settings.train
+        sampler = LengthBatches(
+            data.train.lengths,
+            train.batch_size,
+            train.max_tokens,
+            settings.run.seed,
+            rank,
+            world_size,
+        )
+        steps_per_epoch = math.ceil(len(sampler) / train.gradient_accumulation_steps)
+        train = with_schedule(train, settings.model.d_model, steps_per_epoch)
+        num_steps = train.epochs * steps_per_epoch
+        if train.max_steps is not None:
+            num_steps = min(num_steps, train.max_steps)
+        return cls(
+            settings=dataclasses.replace(settings, train=train),
+            data=data,
+            sampler=sampler,
+            num_steps=num_steps,
+            decoding=Decoding(settings.data.max_length, train.beam_size, train.length_penalty),
+        )

@@ -1,0 +1,49 @@
+"""How far a training run has come; the same for both versions."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Progress:
+    """How much a run has trained, in plain numbers; saved in every checkpoint.
+
+    Attributes:
+        step: optimizer steps made.
+        tokens: real tokens trained on, source and target.
+        seconds: time spent training, evaluation left out.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Stopwatch:
+    """While entered, adds the time that passes to the progress of a run.
+
+    Args:
+        progress: whose ``seconds`` grow, also when the block ends in an exception.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> "Stopwatch":
+        self._last = self._started = time.perf_counter()
+        self._tokens_before = self._progress.tokens
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update()
+
+    def update(self) -> None:
+        """Bring ``seconds`` up to now, e.g. before they are saved."""
+        now = time.perf_counter()
+        self._progress.seconds += now - self._last
+        self._last = now
+
+    def tokens_per_sec(self) -> float:
+        """Real tokens trained on per second since the block was entered."""
+        elapsed = time.perf_counter() - self._started
+        return (self._progress.tokens - self._tokens_before) / elapsed

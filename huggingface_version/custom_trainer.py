@@ -53,7 +53,8 @@ class ExperimentTrainer(Seq2SeqTrainer):
         tokenizer: saved beside the model.
         experiment: data, batches and objective.
         on_step: takes each step's line for ``metrics.jsonl``.
-        evaluate: evaluates the model; returns metrics with ``eval_nll`` among them.
+        evaluate: evaluates the model; returns metrics with ``eval_nll`` among them. None where the
+            arguments ask for no evaluation.
         callbacks: the caller's.
     """
 
@@ -67,7 +68,7 @@ class ExperimentTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         experiment: Experiment,
         on_step: OnStep,
-        evaluate: Evaluate,
+        evaluate: Evaluate | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         config = experiment.settings.train

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 from transformers.models.marian.modeling_marian import MarianAttention, eager_attention_forward
+from transformers.utils import logging as transformers_logging
 
 from utils.capture import Point, unchanged
 from utils.config import ModelConfig, UserError
@@ -134,6 +135,18 @@ def build_model(
     return marian
 
 
+def load(folder: Path | str, device: torch.device | str = "cpu") -> MarianMTModel:
+    """Load a MarianMT folder, in eval mode; position tables stay fixed.
+
+    ``from_pretrained`` would leave the tables to be trained, which Marian's constructor does not.
+    """
+    silence_progress_bars()
+    marian = MarianMTModel.from_pretrained(folder)
+    for stack in (marian.model.encoder, marian.model.decoder):
+        stack.embed_positions.weight.requires_grad_(False)
+    return marian.to(device).eval()
+
+
 def load_weights(marian: MarianMTModel, state: Mapping[str, Tensor]) -> None:
     """Load what `to_marian` gave; the embedding's three uses stay one matrix.
 
@@ -225,6 +238,13 @@ def _sines_first(d_model: int) -> Tensor:
 def _interleaved(d_model: int) -> Tensor:
     """Indices that put MarianMT's features into our order, sine and cosine alternating."""
     return _sines_first(d_model).argsort()
+
+
+def position_tables(marian: MarianMTModel) -> list[Tensor]:
+    """The tables of encoder and decoder, (max_positions, D) each, features in our order."""
+    stacks = (marian.model.encoder, marian.model.decoder)
+    order = _interleaved(marian.config.d_model).to(marian.device)
+    return [stack.embed_positions.weight.detach()[:, order] for stack in stacks]
 
 
 def require_convertible(marian: MarianMTModel, name: str) -> None:
@@ -395,5 +415,11 @@ def _until_end(ids: list[int]) -> list[int]:
 
 def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a folder that ``from_pretrained`` reads: model, decoding settings, tokenizer."""
+    silence_progress_bars()
     marian.save_pretrained(folder)
     tokenizer.save(folder, marian.config.max_position_embeddings)
+
+
+def silence_progress_bars() -> None:
+    """Keep transformers from drawing a bar for every file that it reads or writes."""
+    transformers_logging.disable_progress_bar()

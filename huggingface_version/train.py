@@ -1,6 +1,7 @@
 """Training MarianMT with the Trainer: the same experiment as the scratch side, the same results."""
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -177,7 +178,7 @@ class Run:
         # transformers 5 writes safetensors alone; others still look for this file.
         torch.save(checkpoints.weights(self.folder.path), self.folder.path / WEIGHTS_NAME)
         # The saved folder is what users load, so it is what the results speak of.
-        self.marian = MarianMTModel.from_pretrained(self.folder.path).to(self.arguments.device)
+        self.marian = model.load(self.folder.path, self.arguments.device)
         translations = self._translate()
         metrics = evaluation.final_metrics(
             train=self._score_tokens(self.data.train_sample),
@@ -259,48 +260,90 @@ class Follower(TrainerCallback):
         )
 
 
-def training_arguments(experiment: Experiment, folder: Path) -> Seq2SeqTrainingArguments:
+def training_arguments(
+    experiment: Experiment, folder: Path, **changes: Any
+) -> Seq2SeqTrainingArguments:
     """The Trainer's own options.
 
     Args:
         experiment: options and steps planned.
         folder: where ``checkpoint-N`` go.
+        **changes: what is to be different.
     """
     settings, config = experiment.settings, experiment.settings.train
-    arguments = Seq2SeqTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        max_steps=experiment.num_steps,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        max_grad_norm=config.max_grad_norm or math.inf,  # infinite: measured, never clipped
-        bf16=config.precision == "bf16",
-        fp16=config.precision == "fp16",
-        torch_compile=config.compile,
-        use_cpu=select_device(settings.run.device).type == "cpu",
-        seed=settings.run.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=max(config.keep_checkpoints, config.average_checkpoints),
-        load_best_model_at_end=True,
-        metric_for_best_model="nll",
-        greater_is_better=False,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a loss that is not finite must be seen
-        report_to="none",
-        disable_tqdm=True,  # the recorder's bar is shown instead
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_num_workers=settings.data.num_workers,
-        use_cache=True,  # of the saved model: decoding keeps keys and values
-        ddp_find_unused_parameters=False,
-    )
+    options: dict[str, Any] = {
+        "output_dir": str(folder),
+        "max_steps": experiment.num_steps,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "learning_rate": config.learning_rate,
+        "max_grad_norm": config.max_grad_norm or math.inf,  # infinite: measured, never clipped
+        "bf16": config.precision == "bf16",
+        "fp16": config.precision == "fp16",
+        "torch_compile": config.compile,
+        "use_cpu": select_device(settings.run.device).type == "cpu",
+        "seed": settings.run.seed,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": max(config.keep_checkpoints, config.average_checkpoints),
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "nll",
+        "greater_is_better": False,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "log_level": "error",  # the Trainer warns of what is meant to be: tied weights, say
+        "report_to": "none",
+        "disable_tqdm": True,  # the recorder's bar is shown instead
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "dataloader_num_workers": settings.data.num_workers,
+        "use_cache": True,  # of the saved model: decoding keeps keys and values
+        "ddp_find_unused_parameters": False,
+    }
+    arguments = Seq2SeqTrainingArguments(**options | changes)
     # Several GPUs in one process would be one batch torn apart; torchrun gives each a process.
     _ = arguments.device
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def short_run(
+    experiment: Experiment, weights: Mapping[str, Tensor], num_steps: int, dtype: torch.dtype
+) -> tuple[list[float], MarianMTModel]:
+    """Train for a few steps with the Trainer, and keep nothing on disk.
+
+    Args:
+        experiment: options, data and batches.
+        weights: to begin with, by the scratch model's names.
+        num_steps: optimizer steps.
+        dtype: of the weights and all arithmetic.
+
+    Returns:
+        The loss of each step, and the model after the last.
+    """
+    settings, lines = experiment.settings, []
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = training_arguments(
+            experiment,
+            Path(folder),
+            max_steps=num_steps,
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
+            dataloader_num_workers=0,
+        )
+        vocab_size = experiment.data.tokenizer.vocab_size
+        marian = model.build_model(settings.model, vocab_size, experiment.decoding, weights)
+        trainer = ExperimentTrainer(
+            marian.to(arguments.device, dtype),
+            arguments,
+            experiment.data.tokenizer.to_huggingface(settings.data.max_length),
+            experiment,
+            on_step=lines.append,
+        )
+        trainer.train()
+    return [line["loss"].item() for line in lines], marian
 
 
 def run(
@@ -327,6 +370,7 @@ def run(
         else:
             settings = settings.resumed_from(resumed.config)
     require_supported(settings)
+    model.silence_progress_bars()
     check_writable(Path(settings.run.output_dir))
     data = data or prepare(settings.data, settings.run.seed)
     experiment = Experiment.plan(settings, data, distributed.rank(), distributed.world_size())

@@ -317,6 +317,35 @@ def initial_model(experiment: Experiment) -> Transformer:
     return build_model(settings.model, experiment.data.tokenizer, settings.data.max_length)
 
 
+def short_run(
+    experiment: Experiment, num_steps: int, dtype: torch.dtype, attention: str
+) -> tuple[list[float], Transformer]:
+    """Train from the initial weights for a few steps, and write nothing.
+
+    Args:
+        experiment: options, data and batches.
+        num_steps: optimizer steps.
+        dtype: of the weights and all arithmetic.
+        attention: "sdpa" or "eager".
+
+    Returns:
+        The loss of each step, and the model after the last.
+    """
+    settings, sampler = experiment.settings, experiment.sampler
+    model = initial_model(experiment).to(select_device(settings.run.device), dtype)
+    model.set_attn_implementation(attention)
+    state = TrainingState.start(model, settings.train)
+    loader = training_loader(experiment.data.train, sampler, num_workers=0, pin_memory=False)
+    losses: list[float] = []
+    while len(losses) < num_steps:
+        sampler.set_epoch(state.progress.epoch)
+        steps = groups_of(loader, settings.train.gradient_accumulation_steps)
+        for batches in islice(steps, num_steps - len(losses)):
+            losses.append(train_step(state, model, batches, settings.train)["loss"].item())
+        state.progress.epoch += 1
+    return losses, model
+
+
 def build_model(config: ModelConfig, tokenizer: Tokenizer, max_length: int) -> Transformer:
     """The scratch model for a vocabulary and longest sentence."""
     return Transformer(config, tokenizer.vocab_size, PAD_ID, max_length)

@@ -1,24 +1,50 @@
-"""Both versions side by side."""
+"""``--version both``: one experiment by both implementations, and the proof that they are one.
 
-from collections.abc import Mapping
+Besides ``main`` the only module that knows both.
+"""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
+from transformers import MarianMTModel, Seq2SeqTrainer, Trainer
+from transformers.generation import GenerationMixin
 
+from huggingface_version import checkpoints as huggingface_checkpoints
 from huggingface_version import model as huggingface
-from pytorch_version import train as scratch
+from huggingface_version import train as huggingface_train
+from pytorch_version import model as scratch
+from pytorch_version import train as scratch_train
+from utils import checkpoint, comparison_figures, parity, side_by_side
+from utils.batching import Batch, collate
+from utils.capture import capture
+from utils.config import Settings
+from utils.data import prepare
+from utils.environment import select_device
 from utils.experiment import Experiment
-from utils.results import log
+from utils.paired import PairedTraining, ShortRun
+from utils.parity import Row, Side
+from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
+from utils.side_by_side import Quantity
+
+PAIRED_STEPS = 50
+PARITY_SENTENCES = 16
+SHOWN_TRANSLATIONS = 8
 
 
 def initial_weights(experiment: Experiment) -> Mapping[str, Tensor]:
-    """The weights that both versions begin with."""
-    return scratch.initial_model(experiment).state_dict()
+    """The weights that both versions begin with, by the scratch model's names."""
+    return scratch_train.initial_model(experiment).state_dict()
 
 
 def export(checkpoint_file: Path, folder: Path) -> None:
     """Write a scratch checkpoint as the MarianMT folder ``hf_export``."""
-    saved = scratch.load_saved(checkpoint_file)
+    saved = scratch_train.load_saved(checkpoint_file)
     if saved.config.norm == "pre":
         log.info("No hf_export: MarianMT has no pre-norm variant")
         return
@@ -26,3 +52,355 @@ def export(checkpoint_file: Path, folder: Path) -> None:
         saved.config, saved.tokenizer.vocab_size, saved.decoding, saved.weights
     )
     huggingface.save(marian, saved.tokenizer, folder / "hf_export")
+
+
+def transplanted_from(marian: MarianMTModel, name: str) -> scratch.Transformer:
+    """The scratch model that computes what a MarianMT model computes, in eval mode.
+
+    Args:
+        marian: trained by anyone.
+        name: what the user called it.
+
+    Raises:
+        UserError: the scratch model cannot be that model; the message says why.
+    """
+    huggingface.require_convertible(marian, name)
+    config = marian.config
+    model = scratch.Transformer(
+        huggingface.scratch_config(config),
+        config.vocab_size,
+        config.pad_token_id,
+        config.max_position_embeddings,
+    )
+    model.load_state_dict(huggingface.from_marian(marian.state_dict()))
+    return model.to(marian.device).eval()
+
+
+def scratch_side(model: scratch.Transformer) -> Side:
+    """The scratch model as one side of a comparison."""
+    return Side(
+        model=model,
+        points=scratch.hook_points(len(model.encoder.layers)),
+        explicit_attention=scratch.explicit_attention,
+        logits_of=lambda model, src_ids, tgt_ids: model(src_ids, tgt_ids),
+        in_common_names=dict,
+    )
+
+
+def marian_side(marian: MarianMTModel) -> Side:
+    """A MarianMT model as one side of a comparison."""
+    return Side(
+        model=marian,
+        points=huggingface.hook_points(marian.config),
+        explicit_attention=huggingface.explicit_attention,
+        logits_of=huggingface.logits_of,
+        in_common_names=huggingface.from_marian,
+    )
+
+
+def run_both(settings: Settings) -> None:
+    """Train both versions alike, then compare them; writes all three results folders.
+
+    Raises:
+        UserError: the user's input is wrong.
+        Interrupted: a signal came; the half under way was saved.
+        RunFailed: training diverged, or the two versions are not one.
+    """
+    output_dir = Path(settings.run.output_dir)
+    folders = {
+        name: ResultsFolder(output_dir / f"results_{name}") for name in side_by_side.VERSIONS
+    }
+    if settings.run.resume and (saved := _saved_config(folders)):
+        settings = settings.resumed_from(saved)
+    huggingface_train.require_supported(settings)
+    check_writable(output_dir)
+    data = prepare(settings.data, settings.run.seed)
+    if not settings.run.resume:
+        for folder in folders.values():
+            folder.move_aside()  # both now: else --resume could take an old half for this run's
+    log.info("\n== PyTorch, from scratch ==")
+    scratch_train.run(settings, export, data)
+    log.info("\n== Hugging Face, MarianMT and Seq2SeqTrainer ==")
+    huggingface_train.run(settings, initial_weights, data)
+    log.info("\n== Comparison ==")
+    Comparison(Experiment.plan(settings, data), folders).execute()
+
+
+def _saved_config(folders: Mapping[str, ResultsFolder]) -> dict[str, Any] | None:
+    """The options of the interrupted run, from whichever half has a checkpoint."""
+    if saved := checkpoint.newest_intact(folders["pytorch"].checkpoints):
+        return saved["config"]
+    found = huggingface_checkpoints.newest_intact(folders["huggingface"].checkpoints)
+    return found and found.config
+
+
+class Comparison:
+    """Two finished runs of one experiment: parity, paired training, and the runs side by side.
+
+    Args:
+        experiment: what both ran.
+        folders: version -> its results.
+    """
+
+    def __init__(self, experiment: Experiment, folders: Mapping[str, ResultsFolder]) -> None:
+        self.experiment, self.folders = experiment, folders
+        run = experiment.settings.run
+        # Double precision is needed, which Apple's GPUs do not have.
+        device = select_device(run.device)
+        self.device = torch.device("cpu") if device.type == "mps" else device
+        best = folders["pytorch"].checkpoints / "best_model.pt"
+        self.scratch, self.tokenizer = scratch_train.load_model(best, self.device)
+        self.marian = huggingface.load(folders["huggingface"].path, self.device)
+
+    def execute(self) -> None:
+        """Compare, and write ``results_comparison``.
+
+        Raises:
+            RunFailed: the two versions are not one.
+        """
+        settings = self.experiment.settings
+        self.folder = ResultsFolder.create(Path(settings.run.output_dir), "comparison")
+        log.info(
+            f"Comparing at every point, then training both for {self.paired_steps()} steps ..."
+        )
+        there, back = self.parity()
+        paired = self.paired_training()
+        summaries = self.summaries()
+        rows = side_by_side.quantities(summaries)
+        if settings.run.visualize is not False:
+            self._draw(there, paired, rows)
+        content = self._content(there, back, paired, summaries)
+        path = self.folder.write_json("comparison.json", content)
+        _report(there, back, paired, rows)
+        log.info(f"\n{path}")
+        _require_one_model(there, back, paired)
+
+    def parity(self) -> tuple[list[Row], list[Row]]:
+        """The scratch model's weights in MarianMT, and MarianMT's in the scratch model."""
+        settings, batch = self.experiment.settings, self._batch()
+        twin = huggingface.build_model(
+            settings.model,
+            self.tokenizer.vocab_size,
+            self.experiment.decoding,
+            self.scratch.state_dict(),
+        ).to(self.device)
+        sides = (scratch_side(self.scratch), marian_side(twin))
+        there = parity.compare(*sides, batch, settings.train)
+        transplanted = transplanted_from(self.marian, str(self.folders["huggingface"].path))
+        sides = (scratch_side(transplanted), marian_side(self.marian))
+        return there, parity.compare(*sides, batch, settings.train)
+
+    def _batch(self) -> Batch:
+        """Evaluation sentences of unequal lengths."""
+        pairs = self.experiment.data.eval
+        return collate([pairs[i] for i in range(min(PARITY_SENTENCES, len(pairs)))])
+
+    def paired_steps(self) -> int:
+        """Optimizer steps of the short runs."""
+        return min(PAIRED_STEPS, self.experiment.num_steps)
+
+    def paired_training(self) -> PairedTraining:
+        """Train both for a few steps without dropout, in double and in single precision."""
+        settings, num_steps = self.experiment.settings, self.paired_steps()
+        experiment = dataclasses.replace(
+            self.experiment,
+            settings=dataclasses.replace(
+                settings,
+                run=dataclasses.replace(settings.run, device=self.device.type),
+                model=dataclasses.replace(settings.model, dropout=0.0),
+                train=dataclasses.replace(settings.train, precision="fp32", compile=False),
+            ),
+        )
+        path = settings.model.attention
+        other_path = "eager" if path == "sdpa" else "sdpa"
+        weights = initial_weights(experiment)
+
+        def ours(dtype: torch.dtype, attention: str) -> tuple[ShortRun, scratch.Transformer]:
+            losses, model = scratch_train.short_run(experiment, num_steps, dtype, attention)
+            return ShortRun(losses, model.state_dict()), model
+
+        def theirs(dtype: torch.dtype) -> tuple[ShortRun, MarianMTModel]:
+            losses, marian = huggingface_train.short_run(experiment, weights, num_steps, dtype)
+            return ShortRun(losses, huggingface.from_marian(marian.state_dict())), marian
+
+        ours_fp64, model = ours(torch.float64, path)
+        theirs_fp64, marian = theirs(torch.float64)
+        return PairedTraining(
+            ours_fp64=ours_fp64,
+            theirs_fp64=theirs_fp64,
+            ours_fp32=ours(torch.float32, path)[0],
+            theirs_fp32=theirs(torch.float32)[0],
+            other_path_fp32=ours(torch.float32, other_path)[0],
+            tables_equal=all(
+                torch.equal(model.positions.table, table)
+                for table in huggingface.position_tables(marian)
+            ),
+        )
+
+    def summaries(self) -> dict[str, dict[str, Any]]:
+        """Version -> its ``summary.json``, with what only a comparison asks for."""
+        found = {
+            name: json.loads((folder.path / "summary.json").read_text("utf-8"))
+            for name, folder in self.folders.items()
+        }
+        models = {"pytorch": self.scratch, "huggingface": self.marian}
+        ours, theirs = (
+            [line["hypothesis"] for line in folder.read_lines("logs/translations.jsonl")]
+            for folder in self.folders.values()
+        )
+        alike = side_by_side.share_alike(ours, theirs)
+        library = (MarianMTModel, GenerationMixin, Trainer, Seq2SeqTrainer)
+        sources = [Path(inspect.getsourcefile(part)) for part in library]
+        for name, model in models.items():
+            package = Path(__file__).parent.parent / f"{name}_version"
+            found[name] |= {
+                "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                "code_lines": side_by_side.code_lines(sorted(package.glob("*.py"))),
+                "library_lines": side_by_side.code_lines(sources),
+                "alike": alike,
+            }
+        return found
+
+    def cross_attention(self) -> tuple[dict[str, Any], list[str], list[str]]:
+        """Both models' cross-attention in the last layer, on one evaluation sentence.
+
+        Returns:
+            Version -> weights (H, T, S) as an array; the source's pieces; the target's pieces,
+            of which row j is the one that query j predicts.
+        """
+        pairs = self.experiment.data.eval
+        batch = collate([pairs[0]]).to(self.device)
+        name = f"decoder.{len(self.scratch.decoder.layers) - 1}.cross_attn.weights"
+        weights = {}
+        for version, side in (
+            ("pytorch", scratch_side(self.scratch)),
+            ("huggingface", marian_side(self.marian)),
+        ):
+            points = {name: side.points[name]}
+            with torch.no_grad(), side.explicit_attention(side.model):
+                with capture(side.model, points) as found:
+                    side.logits_of(side.model, batch.src_ids, batch.decoder_input_ids)
+            weights[version] = found[name][0].numpy()
+        src_ids, tgt_ids = pairs[0]
+        return weights, self.tokenizer.pieces(src_ids), self.tokenizer.pieces(tgt_ids)
+
+    def _content(
+        self,
+        there: Sequence[Row],
+        back: Sequence[Row],
+        paired: PairedTraining,
+        summaries: Mapping[str, Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """The content of ``comparison.json``."""
+        extra = ("parameters", "code_lines")
+        return {
+            "parity": [dataclasses.asdict(row) | {"ok": row.ok} for row in there],
+            "parity_back": [dataclasses.asdict(row) | {"ok": row.ok} for row in back],
+            "paired_training": paired.summary(),
+            "metrics": {
+                name: summary["metrics"] | {key: summary[key] for key in extra}
+                for name, summary in summaries.items()
+            },
+            "speed": {name: summary["speed"] for name, summary in summaries.items()},
+            "translated_alike": summaries["pytorch"]["alike"],
+            "library_code_lines": summaries["huggingface"]["library_lines"],
+            "translations": self._translations(),
+        }
+
+    def _translations(self) -> list[dict[str, str]]:
+        """Both models' translations of the same sentences, those that differ first."""
+        ours, theirs = (
+            folder.read_lines("logs/translations.jsonl") for folder in self.folders.values()
+        )
+        pairs = [
+            {
+                "src": one["src"],
+                "reference": one["reference"],
+                "pytorch": one["hypothesis"],
+                "huggingface": two["hypothesis"],
+            }
+            for one, two in zip(ours, theirs, strict=True)
+        ]
+        pairs.sort(key=lambda pair: pair["pytorch"] == pair["huggingface"])
+        return pairs[:SHOWN_TRANSLATIONS]
+
+    def _draw(self, there: Sequence[Row], paired: PairedTraining, rows: Sequence[Quantity]) -> None:
+        """Write the figures of ``results_comparison``."""
+        weights, src_pieces, tgt_pieces = self.cross_attention()
+        records = {name: folder.read_metrics() for name, folder in self.folders.items()}
+        steps = self.experiment.num_steps
+        last_layer = len(self.scratch.decoder.layers) - 1
+        for name, figure, record in (
+            (
+                "parity",
+                comparison_figures.parity(there, parity.first_difference(there)),
+                {"shows": "largest difference at each point", "step": None,
+                 "axes": {"x": "point, in the order of computation", "y": "absolute difference"}},
+            ),
+            (
+                "paired_training",
+                comparison_figures.paired_training(paired),
+                {"shows": "short runs without dropout", "step": self.paired_steps(),
+                 "axes": {"x": "optimizer step", "y": "nats per target token"}},
+            ),
+            (
+                "training_curves",
+                comparison_figures.training_curves(records, self.experiment.settings.model.dropout),
+                {"shows": "loss and evaluation of both runs", "step": steps,
+                 "axes": {"x": "optimizer step", "y": "nats per target token, score"}},
+            ),
+            (
+                "side_by_side",
+                comparison_figures.ratios(rows),
+                {"shows": "Hugging Face's numbers divided by ours", "step": steps,
+                 "axes": {"x": "ratio", "y": "quantity"}},
+            ),
+            (
+                "cross_attention",
+                comparison_figures.cross_attention(weights, src_pieces, tgt_pieces, last_layer),
+                {"shows": "cross-attention of both models, given the reference", "step": steps,
+                 "layer": last_layer, "head": "all",
+                 "sentence": self.experiment.data.eval.pairs[0].src,
+                 "axes": {"x": "source token", "y": "target token that the query predicts"}},
+            ),
+        ):  # fmt: skip
+            record |= {
+                "checkpoint": "results_pytorch/checkpoints/best_model.pt, results_huggingface"
+            }
+            self.folder.save_figure(
+                figure, name, self.experiment.settings.run.figure_format, record
+            )
+
+
+def _report(
+    there: Sequence[Row], back: Sequence[Row], paired: PairedTraining, rows: Sequence[Quantity]
+) -> None:
+    """Print the comparison."""
+    for row in there:
+        log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
+    log.log(RESULT, "\nParity: largest difference at each stage, scratch weights in MarianMT")
+    for line in parity.table(there):
+        log.log(RESULT, line)
+    for name, found in (("Scratch -> MarianMT", there), ("MarianMT -> scratch", back)):
+        log.log(RESULT, f"{name}: {parity.verdict(found)}")
+    log.log(RESULT, f"\nPaired training, {len(paired.ours_fp64.losses)} steps without dropout")
+    for line in paired.lines():
+        log.log(RESULT, line)
+    log.log(RESULT, "\nSide by side")
+    for line in side_by_side.table(rows):
+        log.log(RESULT, line)
+
+
+def _require_one_model(there: Sequence[Row], back: Sequence[Row], paired: PairedTraining) -> None:
+    """Fail the run where the proof fails.
+
+    Raises:
+        RunFailed: with the first point where the two part.
+    """
+    for rows in (there, back):
+        if point := parity.first_difference(rows):
+            raise RunFailed(f"the two versions are not one model: they first differ at {point}")
+    if not paired.ok:
+        raise RunFailed(
+            "the two versions train differently: see paired_training in comparison.json"
+        )

@@ -11,7 +11,6 @@ from utils.batching import TokenizedPairs, evaluation_batches
 from utils.metrics import TokenScores, perplexity, translation_scores, with_other_sources
 
 EVALUATION_BATCH_SIZE = 128
-NUM_SAMPLES = 8
 LONGEST_LINE = 100  # characters of a sample shown on the terminal
 # A source that takes away less than this share of the NLL makes no difference to speak of.
 LEAST_SOURCE_GAIN = 0.1
@@ -77,10 +76,10 @@ def source_is_unused(scores: dict[str, float]) -> bool:
     return scores["nll"] > (1 - LEAST_SOURCE_GAIN) * scores["nll_other_source"]
 
 
-def samples(pairs: TokenizedPairs, hypotheses: Sequence[str]) -> list[dict[str, str]]:
-    """The first few evaluation sentences with reference and translation."""
-    shown = zip(pairs.pairs[:NUM_SAMPLES], hypotheses, strict=False)
-    return [{"src": p.src, "reference": p.tgt, "hypothesis": h} for p, h in shown]
+def with_references(pairs: TokenizedPairs, hypotheses: Sequence[str]) -> list[dict[str, str]]:
+    """Each evaluation sentence with its reference and its translation."""
+    triples = zip(pairs.pairs, hypotheses, strict=True)
+    return [{"src": p.src, "reference": p.tgt, "hypothesis": h} for p, h in triples]
 
 
 def final_metrics(

@@ -16,6 +16,7 @@ from utils.results import RESULT, ResultsFolder, RunFailed, log
 from utils.visualization import training_curves
 
 EARLY_STEPS = 1000  # before, a decoder that ignores the source is no cause for concern
+NUM_SAMPLES = 8  # translations in the summary
 LOG_EVERY = 10  # steps whose losses are fetched from the device together
 
 
@@ -152,7 +153,9 @@ class Recorder:
         data, run = self._data, self._settings.run
         if run.visualize is not False:
             self._draw_curves(training.step)
-        shown = evaluation.samples(data.eval, translations.hypotheses)
+        translated = evaluation.with_references(data.eval, translations.hypotheses)
+        self.folder.write_lines("logs/translations.jsonl", translated)
+        shown = translated[:NUM_SAMPLES]
         self.folder.write_summary(
             {
                 "version": self._version,

@@ -92,7 +92,7 @@ class ResultsFolder:
         """All lines of ``logs/metrics.jsonl`` so far."""
         if not self._metrics.exists():
             return []
-        return [json.loads(line) for line in self._metrics.read_text("utf-8").splitlines()]
+        return self.read_lines("logs/metrics.jsonl")
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget what was logged after ``step``: a resumed run makes those steps again."""
@@ -134,6 +134,17 @@ class ResultsFolder:
         """Write ``content`` as the file ``name`` of this folder; returns its path."""
         self._write(self.path / name, content)
         return self.path / name
+
+    def write_lines(self, name: str, records: Iterable[dict[str, Any]]) -> None:
+        """Write ``records`` as the file ``name`` of this folder, one JSON object a line."""
+        lines = (json.dumps(_finite(record), ensure_ascii=False) for record in records)
+        (self.path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a file with one JSON object a line."""
+        # Not splitlines: a sentence may hold a character that Python takes for a line's end.
+        lines = (self.path / name).read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
 
     def _write(self, path: Path, content: Any) -> None:
         text = json.dumps(_finite(content), ensure_ascii=False, indent=2)

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart by colour-blind readers too, and in print.
@@ -54,6 +55,29 @@ def font_settings() -> dict[str, Any]:
     if (name := hangul_font()) is not None:
         families.append(name)
     return {"font.family": families}
+
+
+@functools.cache
+def _drawable() -> frozenset[int]:
+    """Code points that the fonts of `font_settings` can draw."""
+    found: set[int] = set()
+    for name in font_settings()["font.family"]:
+        path = font_manager.findfont(font_manager.FontProperties(family=name))
+        found |= font_manager.get_font(path).get_charmap().keys()
+    return frozenset(found)
+
+
+def drawable(text: str) -> str:
+    """``text`` with what no font here can draw written as code points, e.g. U+1F600."""
+    return "".join(c if ord(c) in _drawable() else f"U+{ord(c):04X}" for c in text)
+
+
+def label_tokens(axis: Axis, pieces: Sequence[str], rotation: float = 0) -> None:
+    """Put one token beside each row or column; a dollar sign stays a dollar sign."""
+    axis.set_ticks(range(len(pieces)), [drawable(piece) for piece in pieces], fontsize=8)
+    for label in axis.get_ticklabels():
+        label.set_parse_math(False)
+        label.set_rotation(rotation)
 
 
 def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:

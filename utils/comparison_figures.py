@@ -1,0 +1,262 @@
+"""Figures that hold both versions side by side. No torch, no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.visualization import BLUE, GREEN, GREY, ORANGE, font_settings, label_tokens
+
+if TYPE_CHECKING:
+    from utils.paired import PairedTraining
+    from utils.parity import Row
+    from utils.side_by_side import Quantity
+
+NAMES = {"pytorch": "PyTorch, from scratch", "huggingface": "Hugging Face, MarianMT"}
+STYLES = {"pytorch": (BLUE, "-"), "huggingface": (ORANGE, "--")}
+EXACT = 1e-18  # where a difference of zero is drawn, on an axis that has no zero
+SMOOTHED_OVER = 50  # parts of a run over which its mean loss and spread are taken
+MOST_HEADS = 8
+
+
+def parity(rows: Sequence[Row], first_difference: str | None) -> Figure:
+    """The difference at every point, in both precisions, with what is allowed.
+
+    Args:
+        rows: in the order of computation.
+        first_difference: the first point that is not within its tolerance, if any.
+    """
+    x = np.arange(len(rows))
+    allowed = [np.nan if row.tolerance is None else row.tolerance for row in rows]
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(13, 6), layout="constrained")
+        ax = figure.subplots()
+        for values, limits, color, marker, name in (
+            ([r.max_abs_fp32 for r in rows], allowed, ORANGE, "s", "single precision"),
+            ([r.max_abs_fp64 for r in rows], [r.tolerance_fp64 for r in rows], BLUE, "o",
+             "double precision"),
+        ):  # fmt: skip
+            drawn = np.maximum(values, EXACT)
+            ax.plot(x, drawn, marker, color=color, markersize=3.5, label=name)
+            ax.plot(x, limits, color=color, linewidth=1, linestyle=":", label=f"{name}: allowed")
+        ax.set_yscale("log")
+        ax.set_ylim(EXACT / 5, 1)
+        ax.axhline(EXACT, color=GREY, linewidth=0.5)
+        ax.set_ylabel(f"largest absolute difference ({EXACT:.0e}: none)")
+        _mark_parts(ax, [row.point for row in rows])
+        ax.legend(loc="upper left", ncols=2, fontsize=9)
+        ax.set_title(_parity_title(rows, first_difference))
+    return figure
+
+
+def _parity_title(rows: Sequence[Row], first_difference: str | None) -> str:
+    if first_difference:
+        return f"NOT one model: the two versions first differ at {first_difference}"
+    largest = max(row.max_abs_fp64 for row in rows)
+    return (
+        f"One model: at all {len(rows)} points the two versions differ by at most {largest:.0e} "
+        "in double precision"
+    )
+
+
+def _mark_parts(ax: Axes, points: Sequence[str]) -> None:
+    """Separate the layers and what comes after them on the axis of points."""
+    ticks, labels, start = [], [], 0
+    for part, members in groupby(points, _part):
+        width = len(list(members))
+        ax.axvline(start - 0.5, color=GREY, linewidth=0.4)
+        ticks.append(start + (width - 1) / 2)
+        labels.append(part)
+        start += width
+    ax.set_xticks(ticks, labels, rotation=35, ha="right", fontsize=9)
+    ax.set_xlim(-1, len(points))
+    ax.set_xlabel("point, in the order of computation")
+
+
+def _part(point: str) -> str:
+    stack, _, rest = point.partition(".")
+    if stack == "gradient":
+        return "gradients of the weights"
+    if rest == "embed":
+        return f"{stack}: embedding"
+    if stack in ("encoder", "decoder"):
+        return f"{stack} layer {int(rest.partition('.')[0]) + 1}"
+    return "optimizer step" if stack == "step" else "logits, loss"
+
+
+def paired_training(paired: PairedTraining) -> Figure:
+    """Losses of the short runs, and how far apart they are at each step."""
+    steps = np.arange(1, len(paired.ours_fp64.losses) + 1)
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(11, 5), layout="constrained")
+        losses, gaps = figure.subplots(1, 2)
+        for version, run in (("pytorch", paired.ours_fp64), ("huggingface", paired.theirs_fp64)):
+            color, line = STYLES[version]
+            losses.plot(steps, run.losses, line, color=color, label=NAMES[version])
+        losses.set_title("Without dropout the two curves are one (double precision)")
+        losses.set_ylabel("training loss, nats per target token")
+        for values, color, marker, name in (
+            (paired.gaps_own_paths(), GREY, "x", "our own two attention paths, single precision"),
+            (paired.gaps_fp32(), ORANGE, "s", "the two versions, single precision"),
+            (paired.gaps_fp64(), BLUE, "o", "the two versions, double precision"),
+        ):
+            gaps.plot(
+                steps, np.maximum(values, EXACT), color=color, marker=marker, markersize=3.5,
+                linewidth=0.8, label=name,
+            )  # fmt: skip
+        gaps.set_yscale("log")
+        gaps.set_title(
+            f"Loss difference at most {max(paired.gaps_fp64()):.0e} in double precision,\n"
+            f"{max(paired.gaps_fp32()):.0e} in single, where rounding grows"
+        )
+        gaps.set_ylabel(f"absolute difference of the losses ({EXACT:.0e}: none)")
+        for ax in (losses, gaps):
+            ax.set_xlabel("optimizer step")
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=9)
+    return figure
+
+
+def training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], dropout: float) -> Figure:
+    """Both runs' losses with their spread, the difference, and the evaluations.
+
+    Args:
+        records: version -> lines of ``metrics.jsonl``.
+        dropout: of both runs.
+    """
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(12, 7.5), layout="constrained")
+        axes = figure.subplots(2, 2)
+        figure.suptitle(
+            f"One experiment, two codes: each draws its own dropout masks (rate {dropout})"
+            if dropout
+            else "One experiment, two codes: the curves part only by rounding"
+        )
+        train = {
+            name: [r for r in lines if r["kind"] == "train"] for name, lines in records.items()
+        }
+        evals = {name: [r for r in lines if r["kind"] == "eval"] for name, lines in records.items()}
+        for name in records:
+            _draw_spread(axes[0, 0], train[name], name)
+            _draw_evals(axes[1, 0], evals[name], name, "nll", 1)
+            _draw_evals(axes[1, 1], evals[name], name, "exact_match", 100)
+        _draw_difference(axes[0, 1], *train.values())
+        axes[0, 0].set_title("Training loss: mean and standard deviation of its batches")
+        axes[0, 0].set_ylabel("nats per target token, smoothed labels")
+        axes[1, 0].set_title("Evaluation NLL, unsmoothed")
+        axes[1, 0].set_ylabel("nats per target token")
+        axes[1, 1].set_title("Exact match on evaluation sentences")
+        axes[1, 1].set_ylabel("%")
+        axes[1, 1].set_ylim(-2, 102)
+        for ax in axes.flat:
+            ax.set_xlabel("optimizer step")
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=9)
+    return figure
+
+
+def _draw_spread(ax: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Mean and standard deviation of the loss over parts of the run."""
+    color, line = STYLES[name]
+    losses = np.array([np.nan if r["loss"] is None else r["loss"] for r in records])
+    parts = np.array_split(np.arange(len(losses)), min(SMOOTHED_OVER, len(losses)))
+    steps = [np.mean([records[i]["step"] for i in part]) for part in parts]
+    mean = np.array([losses[part].mean() for part in parts])
+    spread = np.array([losses[part].std() for part in parts])
+    ax.plot(steps, mean, line, color=color, label=NAMES[name])
+    ax.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+
+
+def _draw_difference(
+    ax: Axes, ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Difference of the losses on the same batch, step by step."""
+    pairs = list(zip(ours, theirs, strict=False))
+    gaps = [abs((a["loss"] or np.nan) - (b["loss"] or np.nan)) for a, b in pairs]
+    steps = [a["step"] for a, _ in pairs]
+    ax.plot(steps, np.maximum(gaps, 1e-8), ".", color=GREEN, markersize=2.5, label="same batch")
+    ax.set_yscale("log")
+    ax.set_ylabel("nats per target token (1e-08: none)")
+    ax.set_title("Absolute difference of the two losses at each step")
+
+
+def _draw_evals(
+    ax: Axes, records: Sequence[Mapping[str, Any]], name: str, key: str, factor: float
+) -> None:
+    color, line = STYLES[name]
+    marker, size = ("o", 7) if name == "pytorch" else ("s", 4)
+    steps = [record["step"] for record in records]
+    values = [np.nan if r[key] is None else factor * r[key] for r in records]
+    ax.plot(steps, values, line, color=color, marker=marker, markersize=size, label=NAMES[name])
+
+
+def ratios(rows: Sequence[Quantity]) -> Figure:
+    """Each quantity of the Hugging Face run as a multiple of ours, with both values."""
+    rows = [row for row in rows if row.pytorch > 0 and row.huggingface > 0]
+    values = [row.huggingface / row.pytorch for row in rows]
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(10, 0.6 + 0.55 * len(rows)), layout="constrained")
+        ax = figure.subplots()
+        y = np.arange(len(rows))[::-1]
+        ax.hlines(y, 1, values, color=ORANGE, linewidth=2)
+        ax.plot(values, y, "s", color=ORANGE, markersize=7)
+        ax.axvline(1, color=BLUE, linewidth=1.5)
+        ax.set_xscale("log")
+        low, high = min([*values, 0.5]), max([*values, 2])
+        ax.set_xlim(low / 1.3, high * 3.5)
+        for place, row, value in zip(y, rows, values, strict=True):
+            _, ours, theirs = row.cells()
+            ax.text(max(value, 1) * 1.12, place, f"{theirs} : {ours}", va="center", fontsize=9)
+        ax.set_yticks(y, [row.name for row in rows])
+        ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 10, 25) if low / 1.3 <= t <= high * 3.5]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("Hugging Face / PyTorch")
+        ax.set_title("The two runs side by side (Hugging Face : PyTorch)")
+        ax.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def cross_attention(
+    weights: Mapping[str, np.ndarray],
+    src_pieces: Sequence[str],
+    tgt_pieces: Sequence[str],
+    layer: int,
+) -> Figure:
+    """Cross-attention of both models on one sentence, head by head.
+
+    Args:
+        weights: version -> (H, T, S), rows sum to 1.
+        src_pieces: the S source tokens, the keys.
+        tgt_pieces: the T target tokens: query j predicts token j.
+        layer: which layer of the decoder, from 0.
+    """
+    num_heads = min(MOST_HEADS, *(len(maps) for maps in weights.values()))
+    difference = np.abs(np.subtract(*(maps for maps in weights.values()))).max()
+    width = 2.2 + num_heads * max(2.2, 0.2 * len(src_pieces))
+    height = 1.6 + len(weights) * max(2.4, 0.22 * len(tgt_pieces))
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(len(weights), num_heads, squeeze=False, sharex=True, sharey=True)
+        for line, (name, maps) in zip(axes, weights.items(), strict=True):
+            for head, ax in enumerate(line):
+                image = ax.imshow(maps[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
+                ax.set_title(f"{name}, head {head + 1}", fontsize=10)
+        for ax in axes[-1]:
+            label_tokens(ax.xaxis, src_pieces, rotation=90)
+        for ax in axes[:, 0]:
+            label_tokens(ax.yaxis, tgt_pieces)
+        figure.supxlabel("source token (key)")
+        figure.supylabel("target token that the query predicts")
+        figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
+        figure.suptitle(
+            f"The same sentence in both trained models, decoder layer {layer + 1}: "
+            f"weights differ by at most {difference:.2f}"
+        )
+    return figure

@@ -1,0 +1,121 @@
+"""Two trainings of one model, step beside step: how far apart are their losses and weights?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from utils.parity import STEP, STEP_KEY_BIASES, as_vectors
+
+EARLY_STEPS = 10
+TOLERANCE_FP64 = 1e-12  # of losses, over the whole run
+TOLERANCE_FP32 = 1e-5  # of losses, over the first steps; later, rounding errors grow
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """A short training without dropout.
+
+    Attributes:
+        losses: of each step, in nats per target token.
+        weights: after the last step, by the common names.
+    """
+
+    losses: list[float]
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PairedTraining:
+    """The same short training by both implementations, and by two attention paths of one.
+
+    Attributes:
+        ours_fp64, theirs_fp64: the strict comparison.
+        ours_fp32, theirs_fp32: the everyday precision.
+        other_path_fp32: ours again, with our other attention path: a difference in rounding alone.
+        tables_equal: whether both use the same numbers as position table.
+    """
+
+    ours_fp64: ShortRun
+    theirs_fp64: ShortRun
+    ours_fp32: ShortRun
+    theirs_fp32: ShortRun
+    other_path_fp32: ShortRun
+    tables_equal: bool
+
+    def gaps_fp64(self) -> list[float]:
+        """Loss difference at each step, both implementations in double precision."""
+        return gaps(self.ours_fp64.losses, self.theirs_fp64.losses)
+
+    def gaps_fp32(self) -> list[float]:
+        """Loss difference at each step, both implementations in single precision."""
+        return gaps(self.ours_fp32.losses, self.theirs_fp32.losses)
+
+    def gaps_own_paths(self) -> list[float]:
+        """Loss difference at each step between our own two attention paths."""
+        return gaps(self.ours_fp32.losses, self.other_path_fp32.losses)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two trainings are one."""
+        return (
+            self.tables_equal
+            and max(self.gaps_fp64()) <= TOLERANCE_FP64
+            and max(self.gaps_fp32()[:EARLY_STEPS]) <= TOLERANCE_FP32
+        )
+
+    def lines(self) -> list[str]:
+        """The comparison in words."""
+        fp64, own = max(self.gaps_fp64()), max(self.gaps_own_paths())
+        early, late = max(self.gaps_fp32()[:EARLY_STEPS]), max(self.gaps_fp32())
+        weights, key_biases = weight_differences(self.ours_fp32, self.theirs_fp32)
+        return [
+            f"  Double precision: losses differ by at most {fp64:.0e} ({TOLERANCE_FP64:.0e} "
+            f"allowed), position tables {'equal' if self.tables_equal else 'DIFFER'}: "
+            f"{'one training' if self.ok else 'NOT one training'}.",
+            f"  Single precision: at most {early:.0e} in the first {EARLY_STEPS} steps "
+            f"({TOLERANCE_FP32:.0e} allowed), {late:.0e} in all. Our own two attention paths, the "
+            f"same formula in another order of operations, come to {own:.0e}: "
+            + (
+                "no less, so this is rounding, which training makes grow."
+                if late <= 10 * own
+                else "far less, so this is more than the rounding of attention."
+            ),
+            f"  Weights then differ by {weights:.0e}, key biases by {key_biases:.0e}: the softmax "
+            "ignores a key's bias, so its gradient is rounding noise, and Adam walks on it.",
+        ]
+
+    def summary(self) -> dict[str, float | int | bool]:
+        """The ``paired_training`` of ``comparison.json``; losses in nats per target token."""
+        weights, key_biases = weight_differences(self.ours_fp64, self.theirs_fp64)
+        weights_fp32, key_biases_fp32 = weight_differences(self.ours_fp32, self.theirs_fp32)
+        return {
+            "steps": len(self.ours_fp64.losses),
+            "ok": self.ok,
+            "position_tables_equal": self.tables_equal,
+            "max_abs_loss_difference": max(self.gaps_fp64()),
+            "max_abs_weight_difference": max(weights, key_biases),
+            "max_abs_weight_difference_without_key_biases": weights,
+            "max_abs_key_bias_difference": key_biases,
+            "tolerance": TOLERANCE_FP64,
+            "fp32": {
+                "early_steps": min(EARLY_STEPS, len(self.ours_fp32.losses)),
+                "max_abs_loss_difference_early": max(self.gaps_fp32()[:EARLY_STEPS]),
+                "tolerance_early": TOLERANCE_FP32,
+                "max_abs_loss_difference": max(self.gaps_fp32()),
+                "max_abs_loss_difference_of_own_attention_paths": max(self.gaps_own_paths()),
+                "max_abs_weight_difference_without_key_biases": weights_fp32,
+                "max_abs_key_bias_difference": key_biases_fp32,
+            },
+        }
+
+
+def gaps(one: Sequence[float], two: Sequence[float]) -> list[float]:
+    """Absolute difference at each step."""
+    return [abs(a - b) for a, b in zip(one, two, strict=True)]
+
+
+def weight_differences(one: ShortRun, two: ShortRun) -> tuple[float, float]:
+    """Largest absolute difference of the weights, and of the key biases apart."""
+    ours, theirs = as_vectors(one.weights), as_vectors(two.weights)
+    return tuple((ours[g] - theirs[g]).abs().max().item() for g in (STEP, STEP_KEY_BIASES))

@@ -1,0 +1,205 @@
+"""Whether two implementations compute the same function: point by point, in order of computation.
+
+Knows neither implementation: each comes as a `Side`, its tensors under the canonical names of
+`utils.capture` and its weights under the scratch model's names.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from utils.batching import Batch
+from utils.capture import Point, capture
+from utils.config import TrainConfig
+from utils.objective import make_optimizer, smoothed_loss_sum
+
+TOLERANCE_FP64 = 1e-10
+TOLERANCE_FP32 = 1e-5  # times the largest value at the point, where that is above 1
+STEP_RATE = 1e-3  # learning rate of the one optimizer step
+
+GRADIENT, STEP, STEP_KEY_BIASES = "gradient.", "step", "step.key_biases"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two implementations.
+
+    Attributes:
+        model: on its device.
+        points: canonical name -> where to read it, in the order of computation.
+        explicit_attention: lets the attention of a model run step by step while entered.
+        logits_of: (model, source tokens, decoder inputs) -> logits (B, T, V).
+        in_common_names: from weights or gradients by the model's own names to the common ones.
+    """
+
+    model: nn.Module
+    points: Mapping[str, Point]
+    explicit_attention: Callable[[nn.Module], AbstractContextManager]
+    logits_of: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    in_common_names: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How far two implementations are apart at one point.
+
+    Attributes:
+        point: canonical name, ``loss``, ``gradient.`` and a weight's name, or ``step``.
+        max_abs_fp32: largest absolute difference in single precision.
+        max_abs_fp64: the same in double precision.
+        tolerance: the most allowed in single precision; None where rounding decides the value and
+            single precision is only reported.
+        tolerance_fp64: the most allowed in double precision.
+    """
+
+    point: str
+    max_abs_fp32: float
+    max_abs_fp64: float
+    tolerance: float | None
+    tolerance_fp64: float = TOLERANCE_FP64
+
+    @property
+    def ok(self) -> bool:
+        """Whether the difference is within the tolerances; NaN is not."""
+        within_fp32 = self.tolerance is None or self.max_abs_fp32 <= self.tolerance
+        return within_fp32 and self.max_abs_fp64 <= self.tolerance_fp64
+
+
+def compare(one: Side, two: Side, batch: Batch, config: TrainConfig) -> list[Row]:
+    """Compare two implementations at every point, from embeddings to an optimizer step.
+
+    Args:
+        one: its names and order are the table's.
+        two: must have the same points and weights.
+        batch: sentences, with padding.
+        config: training options, for loss and optimizer.
+
+    Raises:
+        ValueError: one side has points or weights that the other lacks.
+    """
+    differences = {}
+    for dtype in (torch.float32, torch.float64):
+        ours, theirs = (_measure(side, batch, config, dtype) for side in (one, two))
+        if unshared := ours.keys() ^ theirs.keys():
+            raise ValueError(f"only one side has {', '.join(sorted(unshared))}")
+        differences[dtype] = {
+            name: ((tensor - theirs[name]).abs().max().item(), tensor.abs().max().item())
+            for name, tensor in ours.items()
+        }
+    return [
+        Row(
+            point=name,
+            max_abs_fp32=difference,
+            max_abs_fp64=differences[torch.float64][name][0],
+            # Adam's first step divides a gradient by its own size, so in single precision it
+            # makes rounding errors of tiny gradients as large as any step.
+            tolerance=None if name.startswith(STEP) else TOLERANCE_FP32 * max(1.0, largest),
+        )
+        for name, (difference, largest) in differences[torch.float32].items()
+    ]
+
+
+def first_difference(rows: Sequence[Row]) -> str | None:
+    """The first point where the two part: what comes later only follows from it."""
+    return next((row.point for row in rows if not row.ok), None)
+
+
+# What a reader calls the points, by how their names end, in the order of computation.
+STAGES = {
+    "embedding + positions": (".embed",),
+    "Q, K, V": (".self_attn.q", ".self_attn.k", ".self_attn.v"),
+    "scores": (".self_attn.scores",),
+    "attention weights": (".self_attn.weights",),
+    "context": (".self_attn.context",),
+    "output projection": (".self_attn.out",),
+    "LayerNorm": ("_attn.norm",),
+    "feed-forward": (".ffn.pre", ".ffn.act", ".ffn.out"),
+    "cross-attention": tuple(
+        f".cross_attn.{kind}" for kind in ("q", "k", "v", "scores", "weights", "context", "out")
+    ),
+    "layer outputs": (".out",),
+    "logits": ("logits",),
+    "loss": ("loss",),
+}
+
+
+def stage(point: str) -> str:
+    """The stage of the computation that a point belongs to."""
+    if point == STEP:
+        return "one optimizer step"
+    if point == STEP_KEY_BIASES:
+        return "  its key biases"
+    if point.startswith(GRADIENT):
+        return "gradients"
+    return next(name for name, endings in STAGES.items() if point.endswith(endings))
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The largest differences of each stage as lines of text."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        stages.setdefault(stage(row.point), []).append(row)
+    lines = [f"  {'':24s}{'points':>8s}{'fp64':>10s}{'fp32':>10s}"]
+    for name, members in stages.items():
+        fp64 = max(row.max_abs_fp64 for row in members)
+        fp32 = max(row.max_abs_fp32 for row in members)
+        reported = members[0].tolerance is None
+        mark = "DIFFERS" if not all(r.ok for r in members) else "ok (fp64)" if reported else "ok"
+        lines.append(f"  {name:24s}{len(members):8d}{fp64:10.1e}{fp32:10.1e}  {mark}")
+    return lines
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """One sentence on a whole comparison."""
+    if point := first_difference(rows):
+        return f"NOT one model: the two first differ at {point}"
+    largest = max(row.max_abs_fp64 for row in rows)
+    return (
+        f"one model, all {len(rows)} points ok; they differ by at most {largest:.0e} in double "
+        f"precision ({TOLERANCE_FP64:.0e} allowed)"
+    )
+
+
+def _measure(
+    side: Side, batch: Batch, config: TrainConfig, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Every point of one forward pass, backward pass and optimizer step, on the CPU."""
+    model = copy.deepcopy(side.model).to(dtype).eval()
+    batch = batch.to(next(model.parameters()).device)
+    with side.explicit_attention(model), capture(model, side.points) as found:
+        logits = side.logits_of(model, batch.src_ids, batch.decoder_input_ids)
+    loss_sum = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
+    loss = loss_sum / batch.num_target_tokens
+    loss.backward()
+    measured = dict(found, loss=loss.detach().cpu())
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = side.in_common_names({name: p.grad for name, p in trained.items()})
+    measured |= {GRADIENT + name: gradients[name].cpu() for name in sorted(gradients)}
+    optimizer = make_optimizer(model, config)
+    for group in optimizer.param_groups:
+        group["lr"] = STEP_RATE
+    optimizer.step()
+    weights = side.in_common_names({name: p.detach() for name, p in trained.items()})
+    return measured | as_vectors(weights)
+
+
+def as_vectors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All weights as two vectors: those whose gradient means something, and the key biases.
+
+    The softmax ignores what is added to all scores of a row, so the gradient of a key's bias is
+    zero but for rounding errors.
+    """
+    groups: dict[str, list[Tensor]] = {STEP: [], STEP_KEY_BIASES: []}
+    for name in sorted(weights):
+        group = STEP_KEY_BIASES if is_key_bias(name) else STEP
+        groups[group].append(weights[name].flatten().cpu())
+    return {name: torch.cat(tensors) for name, tensors in groups.items()}
+
+
+def is_key_bias(name: str) -> bool:
+    """Whether a weight, by its common name, is the bias of an attention's keys."""
+    return name.endswith(".w_k.bias")

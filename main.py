@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from utils import distributed
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
 from utils.interrupt import Interrupted
 from utils.results import RunFailed, log, set_up_console
@@ -88,6 +89,11 @@ def run(settings: Settings) -> int:
     for name in WITHOUT_EFFECT:
         if settings.given.get(name) not in (None, False):
             log.warning("Note: --%s has no effect yet", name)
+    if distributed.world_size() > 1 and settings.version != "huggingface":
+        raise UserError(
+            f"--version {settings.version} runs in one process; "
+            "torchrun is for --version huggingface"
+        )
     if settings.version == "test":
         from utils.selfcheck import run_selfcheck
 
@@ -127,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_console(settings.run.debug, settings.run.quiet)
         return run(settings)
     except UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
+        if distributed.is_main():  # the same in every process
+            print(f"main.py: error: {error}", file=sys.stderr)
         return 2
     except RunFailed as error:
         print(f"main.py: {error}", file=sys.stderr)

@@ -93,6 +93,7 @@ class Run:
         if distributed.is_main():
             self._finish(trainer)
         processes.wait_for_everyone()
+        processes.destroy_process_group()
 
     def _open_folder(self) -> None:
         output_dir = Path(self.settings.run.output_dir)

@@ -3,6 +3,8 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny tensors: a second thread would only be waited for, above all on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import pytorch_version.generate as generate_module
-from pytorch_version.generate import DecoderCache, Decoding, generate, next_logits, translate
+from pytorch_version.generate import DecoderCache, generate, next_logits, translate
 from pytorch_version.model import Transformer
 from utils.config import ModelConfig
+from utils.decoding import Decoding
 from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
 
 

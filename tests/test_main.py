@@ -79,7 +79,11 @@ def test_explicit_options_win_over_the_preset():
         ("--src_lang ko", ["--src_lang", "--tgt_lang"]),
         ("--src_column 2", ["--src_column", "--tgt_column"]),
         ("--tgt_column 0", ["--tgt_column"]),
-        ("--checkpoint x.pt", ["--checkpoint", "pytorch"]),
+        ("--checkpoint x.pt", ["--checkpoint", "both"]),
+        ("--version huggingface --norm pre", ["--norm pre", "--version pytorch"]),
+        ("--version both --norm pre", ["--norm pre", "--version pytorch"]),
+        ("--version huggingface --device cpu --precision fp16", ["--precision fp16", "bf16"]),
+        ("--version both --device cpu --precision fp16", ["--precision fp16", "bf16"]),
         ("--text hello", ["--text"]),
         ("--version test --epochs 3", ["--epochs", "test"]),
         ("--dataset no/such/file.tsv", ["no/such/file.tsv"]),
@@ -110,7 +114,7 @@ def test_usage_errors_are_one_line_too(options, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_without_cuda_is_refused(capsys):
-    for version in ("pytorch", "test"):
+    for version in ("pytorch", "huggingface", "both", "test"):
         assert main.main(["--version", version, "--device", "cuda"]) == 2
         assert "cpu" in capsys.readouterr().err
 
@@ -118,8 +122,20 @@ def test_cuda_without_cuda_is_refused(capsys):
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("utils.data.load_corpus", lambda *_: pytest.fail("work was begun"))
-    assert main.main(["--output_dir", str(tmp_path / "file" / "sub")]) == 2
-    assert "--output_dir" in capsys.readouterr().err
+    for version in ("pytorch", "huggingface", "both"):
+        folder = str(tmp_path / "file" / "sub")
+        assert main.main(["--version", version, "--output_dir", folder]) == 2
+        assert "--output_dir" in capsys.readouterr().err
+
+
+def test_torchrun_is_for_the_trainer(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for version in ("pytorch", "both", "test"):
+        assert main.main(["--version", version]) == 2
+        assert "--version huggingface" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert main.main(["--num_heads", "3"]) == 2
+    assert capsys.readouterr() == ("", "")  # the main process says it
 
 
 def test_embedded_datasets_have_sizes_of_their_own():
@@ -140,8 +156,8 @@ def test_presets_do_not_bend_the_checks():
 
 
 def test_options_without_effect_yet_are_named(capsys, monkeypatch):
-    monkeypatch.setattr("pytorch_version.train.run", lambda settings: None)
-    assert main.main(["--visualize", "--wandb", "--resume"]) == 0
+    monkeypatch.setattr("pytorch_version.train.run", lambda settings, export: None)
+    assert main.main(["--version", "pytorch", "--visualize", "--wandb", "--resume"]) == 0
     printed = capsys.readouterr().out
     assert "--visualize" in printed
     assert "--wandb" in printed
@@ -152,7 +168,7 @@ def test_ctrl_c_before_training_is_130(monkeypatch, capsys):
     def interrupted(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pytorch_version.train.run", interrupted)
+    monkeypatch.setattr("utils.comparison.run_both", interrupted)
     assert main.main([]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 

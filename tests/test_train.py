@@ -10,13 +10,14 @@ import torch
 
 import main
 import pytorch_version.train as train_module
-from pytorch_version.generate import Decoding, translate
+from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
 from pytorch_version.state import TrainingState
 from pytorch_version.train import load_model, train_step
 from utils import checkpoint
 from utils.batching import Batch, collate
 from utils.config import ModelConfig, TrainConfig
+from utils.decoding import Decoding
 from utils.interrupt import Interrupted
 from utils.objective import smoothed_loss_sum
 from utils.tokenizer import EOS_ID
@@ -130,6 +131,17 @@ def test_a_run_learns_and_writes_its_files(tmp_path):
         "checkpoints/last.pt",
         "logs/metrics.jsonl",
         "logs/train.log",
+        "logs/translations.jsonl",
+        *(
+            f"hf_export/{name}"
+            for name in (
+                "config.json",
+                "generation_config.json",
+                "model.safetensors",
+                "tokenizer.json",
+                "tokenizer_config.json",
+            )
+        ),
         "summary.json",
         "visualizations/manifest.json",
         "visualizations/training_curves.png",
@@ -221,7 +233,7 @@ def test_averaging_takes_the_mean_of_the_last_epochs(tmp_path):
     folder = run(tmp_path, "--epochs", "4", "--average_checkpoints", "3")
     files = [folder / "checkpoints" / f"checkpoint_epoch_{n}.pt" for n in (2, 3, 4)]
     weights = [checkpoint.load(file)["model"] for file in files]
-    for name, average in checkpoint.average_weights(files).items():
+    for name, average in checkpoint.mean(weights).items():
         mean = (weights[0][name] + weights[1][name] + weights[2][name]) / 3
         torch.testing.assert_close(average, mean, rtol=1e-5, atol=1e-6)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from utils.side_by_side import Quantity
 
 NAMES = {"pytorch": "PyTorch, from scratch", "huggingface": "Hugging Face, MarianMT"}
+SHORT_NAMES = {"pytorch": "PyTorch", "huggingface": "Hugging Face"}
 STYLES = {"pytorch": (BLUE, "-"), "huggingface": (ORANGE, "--")}
 EXACT = 1e-18  # where a difference of zero is drawn, on an axis that has no zero
 SMOOTHED_OVER = 50  # parts of a run over which its mean loss and spread are taken
@@ -82,9 +83,9 @@ def _mark_parts(ax: Axes, points: Sequence[str]) -> None:
 def _part(point: str) -> str:
     stack, _, rest = point.partition(".")
     if stack == "gradient":
-        return "gradients of the weights"
+        return "gradients"
     if rest == "embed":
-        return f"{stack}: embedding"
+        return "embedding"
     if stack in ("encoder", "decoder"):
         return f"{stack} layer {int(rest.partition('.')[0]) + 1}"
     return "optimizer step" if stack == "step" else "logits, loss"
@@ -99,17 +100,18 @@ def paired_training(paired: PairedTraining) -> Figure:
         for version, run in (("pytorch", paired.ours_fp64), ("huggingface", paired.theirs_fp64)):
             color, line = STYLES[version]
             losses.plot(steps, run.losses, line, color=color, label=NAMES[version])
-        losses.set_title("Without dropout the two curves are one (double precision)")
+        losses.set_title(
+            "Without dropout the two curves are one (double precision)"
+            if paired.ok
+            else "NOT one training: the two runs part"
+        )
         losses.set_ylabel("training loss, nats per target token")
         for values, color, marker, name in (
             (paired.gaps_own_paths(), GREY, "x", "our own two attention paths, single precision"),
             (paired.gaps_fp32(), ORANGE, "s", "the two versions, single precision"),
             (paired.gaps_fp64(), BLUE, "o", "the two versions, double precision"),
         ):
-            gaps.plot(
-                steps, np.maximum(values, EXACT), color=color, marker=marker, markersize=3.5,
-                linewidth=0.8, label=name,
-            )  # fmt: skip
+            gaps.plot(steps, np.maximum(values, EXACT), marker, color=color, ms=4, label=name)
         gaps.set_yscale("log")
         gaps.set_title(
             f"Loss difference at most {max(paired.gaps_fp64()):.0e} in double precision,\n"
@@ -119,7 +121,9 @@ def paired_training(paired: PairedTraining) -> Figure:
         for ax in (losses, gaps):
             ax.set_xlabel("optimizer step")
             ax.grid(alpha=0.3)
-            ax.legend(fontsize=9)
+        losses.legend(fontsize=9)
+        gaps.set_ylim(EXACT / 5, 1e2)  # room for the legend
+        gaps.legend(fontsize=9, loc="upper left")
     return figure
 
 
@@ -247,7 +251,7 @@ def cross_attention(
         for line, (name, maps) in zip(axes, weights.items(), strict=True):
             for head, ax in enumerate(line):
                 image = ax.imshow(maps[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
-                ax.set_title(f"{name}, head {head + 1}", fontsize=10)
+                ax.set_title(f"{SHORT_NAMES[name]}, head {head + 1}", fontsize=10)
         for ax in axes[-1]:
             label_tokens(ax.xaxis, src_pieces, rotation=90)
         for ax in axes[:, 0]:
@@ -257,6 +261,6 @@ def cross_attention(
         figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
         figure.suptitle(
             f"The same sentence in both trained models, decoder layer {layer + 1}: "
-            f"weights differ by at most {difference:.2f}"
+            f"weights differ by at most {difference:.2g}"
         )
     return figure

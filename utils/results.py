@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from utils import distributed
 from utils.config import UserError
 
 log = logging.getLogger("transformer_tutorial")
@@ -181,14 +182,19 @@ class _ConsoleHandler(logging.Handler):
 
 
 def set_up_console(debug: bool, quiet: bool) -> None:
-    """Send the log to the terminal; characters that it cannot show are replaced."""
+    """Send the log to the terminal; characters that it cannot show are replaced.
+
+    Of several processes only the main one prints.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    handler = _ConsoleHandler(RESULT if quiet else logging.DEBUG if debug else logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
+    if distributed.is_main():
+        handler = _ConsoleHandler(RESULT if quiet else logging.DEBUG if debug else logging.INFO)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
     log.setLevel(logging.DEBUG)
     log.propagate = False
+    log.addHandler(logging.NullHandler())  # else Python would print warnings by itself

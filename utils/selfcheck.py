@@ -11,13 +11,14 @@ import torch
 from matplotlib.figure import Figure
 
 from pytorch_version.attention import MultiHeadAttention, causal_mask
-from pytorch_version.generate import Decoding, translate
+from pytorch_version.generate import translate
 from pytorch_version.model import Transformer, count_parameters
 from pytorch_version.state import TrainingState
 from pytorch_version.train import build_model, train_step
 from utils.batching import LengthBatches, training_loader
 from utils.config import PRESETS, DataConfig, ModelConfig, RunConfig, TrainConfig
 from utils.data import prepare
+from utils.decoding import Decoding
 from utils.environment import describe_device, select_device
 from utils.metrics import translation_scores
 from utils.results import RESULT, log

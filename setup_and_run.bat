@@ -78,7 +78,7 @@ if "%~1"=="" goto first_run
 exit /b %ERRORLEVEL%
 
 :first_run
-"%ENV_PYTHON%" main.py --version pytorch --epochs 2 --train_size 500 --eval_size 100 --debug
+"%ENV_PYTHON%" main.py --version both --epochs 2 --train_size 500 --eval_size 100 --debug
 exit /b %ERRORLEVEL%
 
 :run_tests

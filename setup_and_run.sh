@@ -144,6 +144,6 @@ if [ "${1-}" = tests ]; then
     exec "$ENV_PYTHON" -m pytest "$@"
 fi
 if [ $# -eq 0 ]; then
-    set -- --version pytorch --epochs 2 --train_size 500 --eval_size 100 --debug
+    set -- --version both --epochs 2 --train_size 500 --eval_size 100 --debug
 fi
 exec "$ENV_PYTHON" main.py "$@"

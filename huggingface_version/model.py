@@ -9,7 +9,7 @@ Letters used in shapes: B sentences, H heads, Q/K query/key positions, S source 
 T target positions, D width of the model (d_model), E width of a head, V vocabulary entries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
-    GenerationConfig,
     MarianConfig,
     MarianMTModel,
 )
@@ -28,10 +27,11 @@ from transformers.masking_utils import eager_mask
 from transformers.models.marian.modeling_marian import MarianAttention, eager_attention_forward
 from transformers.utils import logging as transformers_logging
 
+from huggingface_version.generate import generation_config
 from utils.capture import Point, unchanged
 from utils.config import ModelConfig, UserError
-from utils.decoding import Decoding, translate_in_batches
-from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
+from utils.decoding import Decoding
+from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 OBSERVED = "observed"  # name of our attention function among transformers' implementations
 
@@ -89,24 +89,6 @@ def marian_config(config: ModelConfig, vocab_size: int, max_length: int) -> Mari
         decoder_start_token_id=BOS_ID,
         forced_eos_token_id=None,
         attn_implementation=config.attention,
-    )
-
-
-def generation_config(decoding: Decoding) -> GenerationConfig:
-    """The run's decoding, so that a bare ``generate(**inputs)`` does what the run did."""
-    return GenerationConfig(
-        max_length=decoding.max_length + 1,  # generate counts the start token
-        num_beams=decoding.beam_size,
-        # Greedy search has no use for a penalty, and transformers warns of one.
-        length_penalty=decoding.length_penalty if decoding.beam_size > 1 else 1.0,
-        early_stopping=False,
-        do_sample=False,
-        suppress_tokens=list(NEVER_GENERATED),
-        pad_token_id=PAD_ID,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
-        decoder_start_token_id=BOS_ID,
-        forced_eos_token_id=None,
     )
 
 
@@ -394,23 +376,6 @@ def logits_of(marian: nn.Module, src_ids: Tensor, decoder_input_ids: Tensor) -> 
         decoder_input_ids=decoder_input_ids,
         use_cache=False,
     ).logits
-
-
-def translate(marian: MarianMTModel, tokenizer: Tokenizer, sentences: Sequence[str]) -> list[str]:
-    """Translate ``sentences`` as the model's ``generation_config`` says; the order is kept."""
-
-    def search(src_ids: Tensor) -> list[list[int]]:
-        src_ids = src_ids.to(marian.device)
-        attention_mask = (src_ids != PAD_ID).long()
-        found = marian.generate(input_ids=src_ids, attention_mask=attention_mask)
-        return [_until_end(row) for row in found[:, 1:].tolist()]
-
-    beam_size = marian.generation_config.num_beams
-    return translate_in_batches(search, tokenizer, sentences, beam_size)
-
-
-def _until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids
 
 
 def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:

@@ -21,13 +21,15 @@ from transformers.utils import WEIGHTS_NAME
 
 from huggingface_version import checkpoints, model
 from huggingface_version.custom_trainer import ExperimentTrainer
+from huggingface_version.follower import Follower
+from huggingface_version.generate import translate
 from utils import checkpoint, distributed, evaluation
 from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
-from utils.environment import select_device
+from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
 from utils.interrupt import SignalWatch, interrupted
-from utils.progress import Progress, Stopwatch
+from utils.progress import Progress
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
 
@@ -82,6 +84,7 @@ class Run:
             Interrupted: a signal came; the state was saved.
             RunFailed: training diverged.
         """
+        reset_peak_memory(self.arguments.device)
         processes = PartialState()
         if distributed.is_main():
             self._open_folder()
@@ -108,7 +111,9 @@ class Run:
     def _train(self, watch: SignalWatch) -> ExperimentTrainer:
         """Train; afterwards the model has its best weights."""
         config = self.settings.train
-        follower = Follower(self, watch)
+        follower = Follower(
+            self.recorder, self.progress, self.experiment.num_steps, watch, self._complete
+        )
         callbacks: list[TrainerCallback] = [follower]
         if config.patience:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
@@ -130,6 +135,11 @@ class Run:
             raise interrupted(watch.signum, self.settings, self.progress.step)
         return trainer
 
+    def _complete(self, folder: Path) -> None:
+        """Add to a checkpoint folder of the Trainer what `run` needs to go on from it."""
+        fingerprint = self.data.corpus.fingerprint()
+        checkpoints.write_record(folder, self.settings.flat(), fingerprint, self.progress)
+
     def _evaluate(self, step: int, epoch: int) -> dict[str, float]:
         """Evaluate on the main process; every process gets the metrics."""
         metrics: list[dict[str, float] | None] = [None]
@@ -146,7 +156,7 @@ class Run:
         return evaluation.score_tokens(logits_of, pairs, self.marian.device)
 
     def _translate(self) -> evaluation.Translations:
-        translator = partial(model.translate, self.marian.eval(), self.data.tokenizer)
+        translator = partial(translate, self.marian.eval(), self.data.tokenizer)
         return evaluation.score_translations(translator, self.data.eval)
 
     def _best_checkpoint(self) -> Path | None:
@@ -189,76 +199,6 @@ class Run:
         evals = [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
         best_step = min(evals, key=lambda record: record["nll"])["step"]
         self.recorder.finish(self.progress, best_step, metrics, translations, self.arguments.device)
-
-
-class Follower(TrainerCallback):
-    """Follows the Trainer: progress bar, record, clock, checkpoints, and interruption.
-
-    While entered, a progress bar is shown.
-
-    Args:
-        run: the run under way.
-        watch: knows of signals.
-    """
-
-    def __init__(self, run: Run, watch: SignalWatch) -> None:
-        self._run, self._watch = run, watch
-        self._stopwatch = Stopwatch(run.progress)
-        self._bar = None
-
-    def __enter__(self) -> "Follower":
-        if recorder := self._run.recorder:
-            self._bar = recorder.progress_bar(
-                self._run.experiment.num_steps, self._run.progress.step
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def step(self, line: dict[str, Any]) -> None:
-        """Take a step's line for ``metrics.jsonl``."""
-        self._run.progress.tokens += line["tokens"]
-        if self._run.recorder is None:
-            return
-        if newest := self._run.recorder.step(line):
-            self._bar.set_postfix_str(
-                f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, "
-                f"{self._stopwatch.tokens_per_sec():,.0f} tokens/s"
-            )
-        self._bar.update()
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Start the clock."""
-        self._stopwatch.__enter__()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """After a signal, save and stop."""
-        self._run.progress.step = state.global_step
-        if self._watch.signum:
-            control.should_save = control.should_training_stop = True
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Stop the clock. An epoch that a signal cut short is not evaluated: it goes on later."""
-        self._stopwatch.__exit__()
-        over = state.epoch == math.floor(state.epoch) or self._run.is_finished()
-        if self._watch.signum and not over:
-            control.should_evaluate = control.should_save = False
-
-    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Complete the checkpoint that the Trainer has written."""
-        if self._run.recorder is None:
-            return
-        self._run.recorder.flush_steps()
-        if control.should_training_stop and state.epoch != math.floor(state.epoch):
-            self._stopwatch.update()
-        checkpoints.write_record(
-            self._run.folder.checkpoints / f"checkpoint-{state.global_step}",
-            self._run.settings.flat(),
-            self._run.data.corpus.fingerprint(),
-            self._run.progress,
-        )
 
 
 def training_arguments(

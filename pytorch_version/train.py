@@ -6,27 +6,26 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
+from pytorch_version.saved import build_model
 from pytorch_version.state import TrainingState
 from utils import checkpoint, evaluation
 from utils.batching import Batch, TokenizedPairs, training_loader
-from utils.config import ModelConfig, Settings, TrainConfig, UserError, build
+from utils.config import Settings, TrainConfig, UserError
 from utils.data import PreparedData, prepare
-from utils.decoding import Decoding
-from utils.environment import select_device
+from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
 from utils.interrupt import SignalWatch, interrupted
 from utils.objective import smoothed_loss_sum
 from utils.progress import Stopwatch
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
-from utils.tokenizer import PAD_ID, Tokenizer
 
 SAVE_EVERY = 500  # steps between two writes of last.pt within an epoch
 
@@ -130,6 +129,7 @@ class Run:
             Interrupted: a signal came; the state was saved.
             RunFailed: training diverged.
         """
+        reset_peak_memory(self.state.model.device)
         output_dir = Path(self.settings.run.output_dir)
         self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed)
         self.folder.checkpoints.mkdir(exist_ok=True)
@@ -174,6 +174,7 @@ class Run:
                         bar.update()
                         if progress.step % SAVE_EVERY == 0:
                             self.recorder.flush_steps()
+                            stopwatch.update()
                             self._save("last.pt", with_training=True)
                         if watch.signum or progress.step >= self.num_steps:
                             break
@@ -344,52 +345,3 @@ def short_run(
             losses.append(train_step(state, model, batches, settings.train)["loss"].item())
         state.progress.epoch += 1
     return losses, model
-
-
-def build_model(config: ModelConfig, tokenizer: Tokenizer, max_length: int) -> Transformer:
-    """The scratch model for a vocabulary and longest sentence."""
-    return Transformer(config, tokenizer.vocab_size, PAD_ID, max_length)
-
-
-class Saved(NamedTuple):
-    """A checkpoint's model, apart from the training.
-
-    Attributes:
-        config: shape of the model.
-        tokenizer: its tokenizer.
-        decoding: the search of the run.
-        weights: state dict.
-    """
-
-    config: ModelConfig
-    tokenizer: Tokenizer
-    decoding: Decoding
-    weights: dict[str, Tensor]
-
-
-def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
-    """Read what a ``.pt`` file says of its model.
-
-    Raises:
-        CheckpointError: the file is no intact checkpoint.
-    """
-    content = checkpoint.load(path, device)
-    options = content["config"]
-    return Saved(
-        build(ModelConfig, options),
-        Tokenizer.from_json(content["tokenizer"]),
-        Decoding(options["max_length"], options["beam_size"], options["length_penalty"]),
-        content["model"],
-    )
-
-
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:
-    """Rebuild a trained model, in eval mode, and its tokenizer from a ``.pt`` file alone.
-
-    Raises:
-        CheckpointError: the file is no intact checkpoint.
-    """
-    saved = load_saved(path, device)
-    model = build_model(saved.config, saved.tokenizer, saved.decoding.max_length)
-    model.load_state_dict(saved.weights)
-    return model.to(device).eval(), saved.tokenizer

@@ -50,7 +50,7 @@ def test_imports_follow_the_map(path):
         assert not [i for i in imported if i.startswith("torch")]
 
 
-ORDER = ["attention", "layers", "model", "generate", "state", "train"]
+ORDER = ["attention", "layers", "model", "generate", "state", "saved", "train"]
 
 
 @pytest.mark.parametrize("module", ORDER)

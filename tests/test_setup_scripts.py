@@ -109,7 +109,7 @@ def kinds(calls):
     return [re.match(r"(?:\[-m\])?\[(.*?)\]", line)[1] for line in calls]
 
 
-FIRST_RUN = "--version pytorch --epochs 2 --train_size 500 --eval_size 100 --debug".split()
+FIRST_RUN = "--version both --epochs 2 --train_size 500 --eval_size 100 --debug".split()
 
 
 def assert_explained(process, english, korean):

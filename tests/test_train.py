@@ -12,8 +12,9 @@ import main
 import pytorch_version.train as train_module
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
+from pytorch_version.saved import load_model
 from pytorch_version.state import TrainingState
-from pytorch_version.train import load_model, train_step
+from pytorch_version.train import train_step
 from utils import checkpoint
 from utils.batching import Batch, collate
 from utils.config import ModelConfig, TrainConfig

@@ -6,7 +6,7 @@ Besides ``main`` the only module that knows both.
 import dataclasses
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from huggingface_version import checkpoints as huggingface_checkpoints
 from huggingface_version import model as huggingface
 from huggingface_version import train as huggingface_train
 from pytorch_version import model as scratch
+from pytorch_version import saved as scratch_saved
 from pytorch_version import train as scratch_train
 from utils import checkpoint, comparison_figures, parity, side_by_side
 from utils.batching import Batch, collate
@@ -27,14 +28,13 @@ from utils.config import Settings
 from utils.data import prepare
 from utils.environment import select_device
 from utils.experiment import Experiment
+from utils.findings import Findings, SharedSentence
 from utils.paired import PairedTraining, ShortRun
 from utils.parity import Row, Side
 from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
-from utils.side_by_side import Quantity
 
 PAIRED_STEPS = 50
 PARITY_SENTENCES = 16
-SHOWN_TRANSLATIONS = 8
 
 
 def initial_weights(experiment: Experiment) -> Mapping[str, Tensor]:
@@ -44,7 +44,7 @@ def initial_weights(experiment: Experiment) -> Mapping[str, Tensor]:
 
 def export(checkpoint_file: Path, folder: Path) -> None:
     """Write a scratch checkpoint as the MarianMT folder ``hf_export``."""
-    saved = scratch_train.load_saved(checkpoint_file)
+    saved = scratch_saved.load_saved(checkpoint_file)
     if saved.config.norm == "pre":
         log.info("No hf_export: MarianMT has no pre-norm variant")
         return
@@ -149,7 +149,7 @@ class Comparison:
         device = select_device(run.device)
         self.device = torch.device("cpu") if device.type == "mps" else device
         best = folders["pytorch"].checkpoints / "best_model.pt"
-        self.scratch, self.tokenizer = scratch_train.load_model(best, self.device)
+        self.scratch, self.tokenizer = scratch_saved.load_model(best, self.device)
         self.marian = huggingface.load(folders["huggingface"].path, self.device)
 
     def execute(self) -> None:
@@ -164,16 +164,27 @@ class Comparison:
             f"Comparing at every point, then training both for {self.paired_steps()} steps ..."
         )
         there, back = self.parity()
-        paired = self.paired_training()
-        summaries = self.summaries()
-        rows = side_by_side.quantities(summaries)
+        findings = Findings(
+            there=there,
+            back=back,
+            paired=self.paired_training(),
+            summaries=self.summaries(),
+            records={name: folder.read_metrics() for name, folder in self.folders.items()},
+            translations=self.translations(),
+            attention=self.cross_attention(),
+            num_steps=self.experiment.num_steps,
+        )
         if settings.run.visualize is not False:
-            self._draw(there, paired, rows)
-        content = self._content(there, back, paired, summaries)
-        path = self.folder.write_json("comparison.json", content)
-        _report(there, back, paired, rows)
+            for name, figure, record in comparison_figures.all_figures(findings):
+                self.folder.save_figure(figure, name, settings.run.figure_format, record)
+        path = self.folder.write_json("comparison.json", findings.content())
+        for row in there:
+            log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
+        for line in findings.lines():
+            log.log(RESULT, line)
         log.info(f"\n{path}")
-        _require_one_model(there, back, paired)
+        if reason := findings.failure():
+            raise RunFailed(reason)
 
     def parity(self) -> tuple[list[Row], list[Row]]:
         """The scratch model's weights in MarianMT, and MarianMT's in the scratch model."""
@@ -245,8 +256,7 @@ class Comparison:
         }
         models = {"pytorch": self.scratch, "huggingface": self.marian}
         ours, theirs = (
-            [line["hypothesis"] for line in folder.read_lines("logs/translations.jsonl")]
-            for folder in self.folders.values()
+            [line["hypothesis"] for line in lines] for lines in self.translations().values()
         )
         alike = side_by_side.share_alike(ours, theirs)
         library = (MarianMTModel, GenerationMixin, Trainer, Seq2SeqTrainer)
@@ -261,16 +271,19 @@ class Comparison:
             }
         return found
 
-    def cross_attention(self) -> tuple[dict[str, Any], list[str], list[str]]:
-        """Both models' cross-attention in the last layer, on one evaluation sentence.
+    def translations(self) -> dict[str, list[dict[str, str]]]:
+        """Version -> its translations of all evaluation sentences."""
+        return {
+            name: folder.read_lines("logs/translations.jsonl")
+            for name, folder in self.folders.items()
+        }
 
-        Returns:
-            Version -> weights (H, T, S) as an array; the source's pieces; the target's pieces,
-            of which row j is the one that query j predicts.
-        """
+    def cross_attention(self) -> SharedSentence:
+        """Both models' last layer on the first evaluation sentence, given its reference."""
         pairs = self.experiment.data.eval
         batch = collate([pairs[0]]).to(self.device)
-        name = f"decoder.{len(self.scratch.decoder.layers) - 1}.cross_attn.weights"
+        layer = len(self.scratch.decoder.layers) - 1
+        name = f"decoder.{layer}.cross_attn.weights"
         weights = {}
         for version, side in (
             ("pytorch", scratch_side(self.scratch)),
@@ -281,126 +294,5 @@ class Comparison:
                 with capture(side.model, points) as found:
                     side.logits_of(side.model, batch.src_ids, batch.decoder_input_ids)
             weights[version] = found[name][0].numpy()
-        src_ids, tgt_ids = pairs[0]
-        return weights, self.tokenizer.pieces(src_ids), self.tokenizer.pieces(tgt_ids)
-
-    def _content(
-        self,
-        there: Sequence[Row],
-        back: Sequence[Row],
-        paired: PairedTraining,
-        summaries: Mapping[str, Mapping[str, Any]],
-    ) -> dict[str, Any]:
-        """The content of ``comparison.json``."""
-        extra = ("parameters", "code_lines")
-        return {
-            "parity": [dataclasses.asdict(row) | {"ok": row.ok} for row in there],
-            "parity_back": [dataclasses.asdict(row) | {"ok": row.ok} for row in back],
-            "paired_training": paired.summary(),
-            "metrics": {
-                name: summary["metrics"] | {key: summary[key] for key in extra}
-                for name, summary in summaries.items()
-            },
-            "speed": {name: summary["speed"] for name, summary in summaries.items()},
-            "translated_alike": summaries["pytorch"]["alike"],
-            "library_code_lines": summaries["huggingface"]["library_lines"],
-            "translations": self._translations(),
-        }
-
-    def _translations(self) -> list[dict[str, str]]:
-        """Both models' translations of the same sentences, those that differ first."""
-        ours, theirs = (
-            folder.read_lines("logs/translations.jsonl") for folder in self.folders.values()
-        )
-        pairs = [
-            {
-                "src": one["src"],
-                "reference": one["reference"],
-                "pytorch": one["hypothesis"],
-                "huggingface": two["hypothesis"],
-            }
-            for one, two in zip(ours, theirs, strict=True)
-        ]
-        pairs.sort(key=lambda pair: pair["pytorch"] == pair["huggingface"])
-        return pairs[:SHOWN_TRANSLATIONS]
-
-    def _draw(self, there: Sequence[Row], paired: PairedTraining, rows: Sequence[Quantity]) -> None:
-        """Write the figures of ``results_comparison``."""
-        weights, src_pieces, tgt_pieces = self.cross_attention()
-        records = {name: folder.read_metrics() for name, folder in self.folders.items()}
-        steps = self.experiment.num_steps
-        last_layer = len(self.scratch.decoder.layers) - 1
-        for name, figure, record in (
-            (
-                "parity",
-                comparison_figures.parity(there, parity.first_difference(there)),
-                {"shows": "largest difference at each point", "step": None,
-                 "axes": {"x": "point, in the order of computation", "y": "absolute difference"}},
-            ),
-            (
-                "paired_training",
-                comparison_figures.paired_training(paired),
-                {"shows": "short runs without dropout", "step": self.paired_steps(),
-                 "axes": {"x": "optimizer step", "y": "nats per target token"}},
-            ),
-            (
-                "training_curves",
-                comparison_figures.training_curves(records, self.experiment.settings.model.dropout),
-                {"shows": "loss and evaluation of both runs", "step": steps,
-                 "axes": {"x": "optimizer step", "y": "nats per target token, score"}},
-            ),
-            (
-                "side_by_side",
-                comparison_figures.ratios(rows),
-                {"shows": "Hugging Face's numbers divided by ours", "step": steps,
-                 "axes": {"x": "ratio", "y": "quantity"}},
-            ),
-            (
-                "cross_attention",
-                comparison_figures.cross_attention(weights, src_pieces, tgt_pieces, last_layer),
-                {"shows": "cross-attention of both models, given the reference", "step": steps,
-                 "layer": last_layer, "head": "all",
-                 "sentence": self.experiment.data.eval.pairs[0].src,
-                 "axes": {"x": "source token", "y": "target token that the query predicts"}},
-            ),
-        ):  # fmt: skip
-            record |= {
-                "checkpoint": "results_pytorch/checkpoints/best_model.pt, results_huggingface"
-            }
-            self.folder.save_figure(
-                figure, name, self.experiment.settings.run.figure_format, record
-            )
-
-
-def _report(
-    there: Sequence[Row], back: Sequence[Row], paired: PairedTraining, rows: Sequence[Quantity]
-) -> None:
-    """Print the comparison."""
-    for row in there:
-        log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
-    log.log(RESULT, "\nParity: largest difference at each stage, scratch weights in MarianMT")
-    for line in parity.table(there):
-        log.log(RESULT, line)
-    for name, found in (("Scratch -> MarianMT", there), ("MarianMT -> scratch", back)):
-        log.log(RESULT, f"{name}: {parity.verdict(found)}")
-    log.log(RESULT, f"\nPaired training, {len(paired.ours_fp64.losses)} steps without dropout")
-    for line in paired.lines():
-        log.log(RESULT, line)
-    log.log(RESULT, "\nSide by side")
-    for line in side_by_side.table(rows):
-        log.log(RESULT, line)
-
-
-def _require_one_model(there: Sequence[Row], back: Sequence[Row], paired: PairedTraining) -> None:
-    """Fail the run where the proof fails.
-
-    Raises:
-        RunFailed: with the first point where the two part.
-    """
-    for rows in (there, back):
-        if point := parity.first_difference(rows):
-            raise RunFailed(f"the two versions are not one model: they first differ at {point}")
-    if not paired.ok:
-        raise RunFailed(
-            "the two versions train differently: see paired_training in comparison.json"
-        )
+        src_pieces, tgt_pieces = map(self.tokenizer.pieces, pairs[0])
+        return SharedSentence(weights, src_pieces, tgt_pieces, layer, pairs.pairs[0].src)

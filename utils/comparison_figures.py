@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from utils.visualization import BLUE, GREEN, GREY, ORANGE, font_settings, label_tokens
 
 if TYPE_CHECKING:
+    from utils.findings import Findings, SharedSentence
     from utils.paired import PairedTraining
     from utils.parity import Row
     from utils.side_by_side import Quantity
@@ -26,12 +27,11 @@ SMOOTHED_OVER = 50  # parts of a run over which its mean loss and spread are tak
 MOST_HEADS = 8
 
 
-def parity(rows: Sequence[Row], first_difference: str | None) -> Figure:
+def parity(rows: Sequence[Row]) -> Figure:
     """The difference at every point, in both precisions, with what is allowed.
 
     Args:
         rows: in the order of computation.
-        first_difference: the first point that is not within its tolerance, if any.
     """
     x = np.arange(len(rows))
     allowed = [np.nan if row.tolerance is None else row.tolerance for row in rows]
@@ -52,13 +52,13 @@ def parity(rows: Sequence[Row], first_difference: str | None) -> Figure:
         ax.set_ylabel(f"largest absolute difference ({EXACT:.0e}: none)")
         _mark_parts(ax, [row.point for row in rows])
         ax.legend(loc="upper left", ncols=2, fontsize=9)
-        ax.set_title(_parity_title(rows, first_difference))
+        ax.set_title(_parity_title(rows))
     return figure
 
 
-def _parity_title(rows: Sequence[Row], first_difference: str | None) -> str:
-    if first_difference:
-        return f"NOT one model: the two versions first differ at {first_difference}"
+def _parity_title(rows: Sequence[Row]) -> str:
+    if different := [row.point for row in rows if not row.ok]:
+        return f"NOT one model: the two versions first differ at {different[0]}"
     largest = max(row.max_abs_fp64 for row in rows)
     return (
         f"One model: at all {len(rows)} points the two versions differ by at most {largest:.0e} "
@@ -227,24 +227,13 @@ def ratios(rows: Sequence[Quantity]) -> Figure:
     return figure
 
 
-def cross_attention(
-    weights: Mapping[str, np.ndarray],
-    src_pieces: Sequence[str],
-    tgt_pieces: Sequence[str],
-    layer: int,
-) -> Figure:
-    """Cross-attention of both models on one sentence, head by head.
-
-    Args:
-        weights: version -> (H, T, S), rows sum to 1.
-        src_pieces: the S source tokens, the keys.
-        tgt_pieces: the T target tokens: query j predicts token j.
-        layer: which layer of the decoder, from 0.
-    """
+def cross_attention(sentence: SharedSentence) -> Figure:
+    """Cross-attention of both models on one sentence, head by head."""
+    weights = sentence.weights
     num_heads = min(MOST_HEADS, *(len(maps) for maps in weights.values()))
-    difference = np.abs(np.subtract(*(maps for maps in weights.values()))).max()
-    width = 2.2 + num_heads * max(2.2, 0.2 * len(src_pieces))
-    height = 1.6 + len(weights) * max(2.4, 0.22 * len(tgt_pieces))
+    difference = np.abs(np.subtract(*weights.values())).max()
+    width = 2.2 + num_heads * max(2.2, 0.2 * len(sentence.src_pieces))
+    height = 1.6 + len(weights) * max(2.4, 0.22 * len(sentence.tgt_pieces))
     with matplotlib.rc_context(font_settings()):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(weights), num_heads, squeeze=False, sharex=True, sharey=True)
@@ -253,14 +242,74 @@ def cross_attention(
                 image = ax.imshow(maps[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
                 ax.set_title(f"{SHORT_NAMES[name]}, head {head + 1}", fontsize=10)
         for ax in axes[-1]:
-            label_tokens(ax.xaxis, src_pieces, rotation=90)
+            label_tokens(ax.xaxis, sentence.src_pieces, rotation=90)
         for ax in axes[:, 0]:
-            label_tokens(ax.yaxis, tgt_pieces)
+            label_tokens(ax.yaxis, sentence.tgt_pieces)
         figure.supxlabel("source token (key)")
         figure.supylabel("target token that the query predicts")
         figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
         figure.suptitle(
-            f"The same sentence in both trained models, decoder layer {layer + 1}: "
+            f"The same sentence in both trained models, decoder layer {sentence.layer + 1}: "
             f"weights differ by at most {difference:.2g}"
         )
     return figure
+
+
+def all_figures(findings: Findings) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
+    """Each figure of a comparison: file name, figure, record for the manifest."""
+    dropout = findings.summaries["pytorch"]["config"]["dropout"]
+    sentence, steps = findings.attention, findings.num_steps
+    shared = {"checkpoint": "results_pytorch/checkpoints/best_model.pt, results_huggingface"}
+    yield (
+        "parity",
+        parity(findings.there),
+        shared
+        | {
+            "shows": "largest difference at each point of one forward and backward pass",
+            "step": steps,
+            "axes": {"x": "point, in the order of computation", "y": "absolute difference"},
+        },
+    )
+    yield (
+        "paired_training",
+        paired_training(findings.paired),
+        {
+            "shows": "short runs of both versions from one initialisation, without dropout",
+            "step": len(findings.paired.ours_fp64.losses),
+            "axes": {"x": "optimizer step", "y": "nats per target token"},
+            "checkpoint": None,
+        },
+    )
+    yield (
+        "training_curves",
+        training_curves(findings.records, dropout),
+        {
+            "shows": "loss and evaluation of both runs",
+            "step": steps,
+            "axes": {"x": "optimizer step", "y": "nats per target token, score"},
+            "checkpoint": None,
+        },
+    )
+    yield (
+        "side_by_side",
+        ratios(findings.quantities()),
+        shared
+        | {
+            "shows": "Hugging Face's numbers divided by ours",
+            "step": steps,
+            "axes": {"x": "ratio", "y": "quantity"},
+        },
+    )
+    yield (
+        "cross_attention",
+        cross_attention(sentence),
+        shared
+        | {
+            "shows": "cross-attention of both models, given the reference",
+            "step": steps,
+            "layer": sentence.layer,
+            "head": "all",
+            "sentence": sentence.text,
+            "axes": {"x": "source token", "y": "target token that the query predicts"},
+        },
+    )

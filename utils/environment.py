@@ -1,5 +1,6 @@
 """The machine a run happens on: device, versions, memory."""
 
+import contextlib
 import importlib.metadata
 import platform
 import subprocess
@@ -62,8 +63,17 @@ def _commit() -> str | None:
     return answer.stdout.strip()
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_mb` count from now on, where the system can: on a GPU and on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a kernel or container without it: counts from start
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Most memory held so far in MiB: of the GPU's tensors, else of this process.
+    """Most memory held since `reset_peak_memory`, in MiB: GPU tensors, else the whole process.
 
     None where the system does not tell.
     """

@@ -28,20 +28,23 @@ class Stopwatch:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._counted_until: float | None = None  # None: not entered
 
     def __enter__(self) -> "Stopwatch":
-        self._last = self._started = time.perf_counter()
+        self._started = self._counted_until = time.perf_counter()
         self._tokens_before = self._progress.tokens
         return self
 
     def __exit__(self, *_: object) -> None:
         self.update()
+        self._counted_until = None
 
     def update(self) -> None:
-        """Bring ``seconds`` up to now, e.g. before they are saved."""
-        now = time.perf_counter()
-        self._progress.seconds += now - self._last
-        self._last = now
+        """Bring ``seconds`` up to now, e.g. before they are saved; nothing if not entered."""
+        if self._counted_until is not None:
+            now = time.perf_counter()
+            self._progress.seconds += now - self._counted_until
+            self._counted_until = now
 
     def tokens_per_sec(self) -> float:
         """Real tokens trained on per second since the block was entered."""

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from pytorch_version.attention import MultiHeadAttention, causal_mask
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer, count_parameters
+from pytorch_version.saved import build_model
 from pytorch_version.state import TrainingState
-from pytorch_version.train import build_model, train_step
+from pytorch_version.train import train_step
 from utils.batching import LengthBatches, training_loader
 from utils.config import PRESETS, DataConfig, ModelConfig, RunConfig, TrainConfig
 from utils.data import prepare

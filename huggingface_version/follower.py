@@ -1,0 +1,82 @@
+"""Follows the Trainer while it trains: progress bar, record, clock, checkpoints, interruption."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from utils.interrupt import SignalWatch
+from utils.progress import Progress, Stopwatch
+from utils.recorder import Recorder
+
+
+class Follower(TrainerCallback):
+    """While entered, shows a progress bar; afterwards ``progress`` says how far the run came.
+
+    Args:
+        recorder: takes each step's line; None in a process that writes nothing.
+        progress: brought up to date.
+        num_steps: optimizer steps planned.
+        watch: knows of signals.
+        complete: adds to a checkpoint folder what the Trainer did not write.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder | None,
+        progress: Progress,
+        num_steps: int,
+        watch: SignalWatch,
+        complete: Callable[[Path], None],
+    ) -> None:
+        self._recorder, self._progress, self._num_steps = recorder, progress, num_steps
+        self._watch, self._complete = watch, complete
+        self._stopwatch = Stopwatch(progress)
+        self._bar = None
+
+    def __enter__(self) -> "Follower":
+        if self._recorder:
+            self._bar = self._recorder.progress_bar(self._num_steps, self._progress.step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, line: dict[str, Any]) -> None:
+        """Take a step's line for ``metrics.jsonl``."""
+        self._progress.tokens += line["tokens"]
+        if self._recorder is None:
+            return
+        if newest := self._recorder.step(line):
+            self._bar.set_postfix_str(
+                f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, "
+                f"{self._stopwatch.tokens_per_sec():,.0f} tokens/s"
+            )
+        self._bar.update()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Start the clock."""
+        self._stopwatch.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """After a signal, save and stop."""
+        self._progress.step = state.global_step
+        if self._watch.signum:
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Stop the clock. An epoch that a signal cut short is not evaluated: it goes on later."""
+        self._stopwatch.__exit__()
+        over = state.epoch == math.floor(state.epoch) or self._progress.step >= self._num_steps
+        if self._watch.signum and not over:
+            control.should_evaluate = control.should_save = False
+
+    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Complete the checkpoint that the Trainer has written."""
+        if self._recorder is not None:
+            self._recorder.flush_steps()
+            self._stopwatch.update()
+            self._complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -28,7 +28,7 @@ from transformers.models.marian.modeling_marian import MarianAttention, eager_at
 from transformers.utils import logging as transformers_logging
 
 from huggingface_version.generate import generation_config
-from utils.capture import Point, unchanged
+from utils.capture import Inside, Point, unchanged
 from utils.config import ModelConfig, UserError
 from utils.decoding import Decoding
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
@@ -115,6 +115,15 @@ def build_model(
     marian.generation_config = generation_config(decoding)
     load_weights(marian, to_marian(weights))
     return marian
+
+
+def inside(marian: MarianMTModel) -> Inside:
+    """How to look into a MarianMT model."""
+    return Inside(
+        points=hook_points(marian.config),
+        explicit_attention=explicit_attention,
+        logits_of=logits_of,
+    )
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> MarianMTModel:

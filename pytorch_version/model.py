@@ -19,7 +19,7 @@ from pytorch_version.layers import (
     EncoderLayer,
     SinusoidalPositions,
 )
-from utils.capture import Point
+from utils.capture import Inside, Point
 from utils.config import ModelConfig
 
 
@@ -215,6 +215,15 @@ def explicit_attention(model: Transformer) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def inside(model: Transformer) -> Inside:
+    """How to look into the scratch model."""
+    return Inside(
+        points=hook_points(len(model.encoder.layers)),
+        explicit_attention=explicit_attention,
+        logits_of=lambda model, src_ids, tgt_ids: model(src_ids, tgt_ids),
+    )
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:

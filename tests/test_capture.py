@@ -1,8 +1,9 @@
 """Looking inside both models: every promised tensor, once, and the model left as it was."""
 
 import copy
+import dataclasses
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -193,11 +194,15 @@ def test_a_fused_kernel_is_found_out_in_the_scratch_model(twin, batch):
 
 
 def test_a_fused_kernel_is_found_out_in_marian(marian, batch):
-    side = marian_side(marian)
-    with pytest.raises(RuntimeError, match=r"encoder\.0\.self_attn\.q.*fused"):
-        with side.explicit_attention(marian), capture(marian, side.points):
+    @contextmanager
+    def switched_back(marian):
+        with huggingface.explicit_attention(marian):
             marian.set_attn_implementation("sdpa")
-            side.logits_of(marian, *batch)
+            yield
+
+    side = dataclasses.replace(marian_side(marian), explicit_attention=switched_back)
+    with pytest.raises(RuntimeError, match=r"encoder\.0\.self_attn\.q.*fused"):
+        captured(side, batch)
 
 
 def test_marians_attention_has_no_points_without_explicit_attention(marian, batch):
@@ -223,18 +228,20 @@ def test_one_point_alone_can_be_captured(side, batch):
 
 
 def test_two_forward_passes_are_refused(side, batch):
+    def twice(model, src_ids, tgt_ids):
+        return [side.logits_of(model, src_ids, tgt_ids) for _ in range(2)]
+
     with pytest.raises(RuntimeError, match="embed was recorded twice"):
-        with side.explicit_attention(side.model), capture(side.model, side.points):
-            side.logits_of(side.model, *batch)
-            side.logits_of(side.model, *batch)
+        captured(dataclasses.replace(side, logits_of=twice), batch)
 
 
 def test_a_decoding_loop_is_refused(marian, batch):
+    def translate(marian, src_ids, _):
+        mask = (src_ids != 0).long()
+        return marian.generate(input_ids=src_ids, attention_mask=mask, max_length=5)
+
     with pytest.raises(RuntimeError, match="recorded twice"):
-        with huggingface.explicit_attention(marian):
-            with capture(marian, huggingface.hook_points(marian.config)):
-                mask = (batch[0] != 0).long()
-                marian.generate(input_ids=batch[0], attention_mask=mask, max_length=5)
+        captured(dataclasses.replace(marian_side(marian), logits_of=translate), batch)
 
 
 class Boom(Exception):

@@ -20,7 +20,7 @@ stack is ``encoder`` or ``decoder``; site ``self_attn`` or, in the decoder, ``cr
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +45,21 @@ class Point:
     module: str
     side: Literal["input", "output"] = "output"
     pick: Callable[[Tensor], Tensor] = unchanged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """How to look into one implementation.
+
+    Attributes:
+        points: canonical name -> where to read it, in the order of computation.
+        explicit_attention: lets the attention of a model run step by step while entered.
+        logits_of: (model, source tokens, decoder inputs) -> logits (B, T, V).
+    """
+
+    points: Mapping[str, Point]
+    explicit_attention: Callable[[nn.Module], AbstractContextManager]
+    logits_of: Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @contextmanager

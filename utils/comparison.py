@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import MarianMTModel, Seq2SeqTrainer, Trainer
 from transformers.generation import GenerationMixin
 
@@ -78,23 +79,15 @@ def transplanted_from(marian: MarianMTModel, name: str) -> scratch.Transformer:
 
 def scratch_side(model: scratch.Transformer) -> Side:
     """The scratch model as one side of a comparison."""
-    return Side(
-        model=model,
-        points=scratch.hook_points(len(model.encoder.layers)),
-        explicit_attention=scratch.explicit_attention,
-        logits_of=lambda model, src_ids, tgt_ids: model(src_ids, tgt_ids),
-        in_common_names=dict,
-    )
+    return Side(model=model, in_common_names=dict, **vars(scratch.inside(model)))
 
 
 def marian_side(marian: MarianMTModel) -> Side:
     """A MarianMT model as one side of a comparison."""
     return Side(
         model=marian,
-        points=huggingface.hook_points(marian.config),
-        explicit_attention=huggingface.explicit_attention,
-        logits_of=huggingface.logits_of,
         in_common_names=huggingface.from_marian,
+        **vars(huggingface.inside(marian)),
     )
 
 
@@ -226,27 +219,32 @@ class Comparison:
         other_path = "eager" if path == "sdpa" else "sdpa"
         weights = initial_weights(experiment)
 
+        bar = tqdm(total=5, unit="run", leave=False, disable=True if settings.run.quiet else None)
+
         def ours(dtype: torch.dtype, attention: str) -> tuple[ShortRun, scratch.Transformer]:
             losses, model = scratch_train.short_run(experiment, num_steps, dtype, attention)
+            bar.update()
             return ShortRun(losses, model.state_dict()), model
 
         def theirs(dtype: torch.dtype) -> tuple[ShortRun, MarianMTModel]:
             losses, marian = huggingface_train.short_run(experiment, weights, num_steps, dtype)
+            bar.update()
             return ShortRun(losses, huggingface.from_marian(marian.state_dict())), marian
 
-        ours_fp64, model = ours(torch.float64, path)
-        theirs_fp64, marian = theirs(torch.float64)
-        return PairedTraining(
-            ours_fp64=ours_fp64,
-            theirs_fp64=theirs_fp64,
-            ours_fp32=ours(torch.float32, path)[0],
-            theirs_fp32=theirs(torch.float32)[0],
-            other_path_fp32=ours(torch.float32, other_path)[0],
-            tables_equal=all(
-                torch.equal(model.positions.table, table)
-                for table in huggingface.position_tables(marian)
-            ),
-        )
+        with bar:
+            ours_fp64, model = ours(torch.float64, path)
+            theirs_fp64, marian = theirs(torch.float64)
+            return PairedTraining(
+                ours_fp64=ours_fp64,
+                theirs_fp64=theirs_fp64,
+                ours_fp32=ours(torch.float32, path)[0],
+                theirs_fp32=theirs(torch.float32)[0],
+                other_path_fp32=ours(torch.float32, other_path)[0],
+                tables_equal=all(
+                    torch.equal(model.positions.table, table)
+                    for table in huggingface.position_tables(marian)
+                ),
+            )
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Version -> its ``summary.json``, with what only a comparison asks for."""

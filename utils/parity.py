@@ -6,14 +6,13 @@ Knows neither implementation: each comes as a `Side`, its tensors under the cano
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from utils.batching import Batch
-from utils.capture import Point, capture
+from utils.capture import Inside, capture
 from utils.config import TrainConfig
 from utils.objective import make_optimizer, smoothed_loss_sum
 
@@ -24,22 +23,16 @@ STEP_RATE = 1e-3  # learning rate of the one optimizer step
 GRADIENT, STEP, STEP_KEY_BIASES = "gradient.", "step", "step.key_biases"
 
 
-@dataclass(frozen=True)
-class Side:
+@dataclass(frozen=True, kw_only=True)
+class Side(Inside):
     """One of the two implementations.
 
     Attributes:
         model: on its device.
-        points: canonical name -> where to read it, in the order of computation.
-        explicit_attention: lets the attention of a model run step by step while entered.
-        logits_of: (model, source tokens, decoder inputs) -> logits (B, T, V).
         in_common_names: from weights or gradients by the model's own names to the common ones.
     """
 
     model: nn.Module
-    points: Mapping[str, Point]
-    explicit_attention: Callable[[nn.Module], AbstractContextManager]
-    logits_of: Callable[[nn.Module, Tensor, Tensor], Tensor]
     in_common_names: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 

@@ -83,9 +83,9 @@ def quantities(summaries: Mapping[str, Mapping[str, Any]]) -> list[Quantity]:
         ),
         Quantity(
             "lines of code", ours["code_lines"], theirs["code_lines"], ",d",
-            "Without comments and docstrings. Ours is all there is between the paper and PyTorch; "
-            f"theirs stands on {theirs['library_lines']:,} lines of transformers (Marian, "
-            "generation, Trainer).",
+            "Of pytorch_version/ and huggingface_version/, without comments and docstrings. Ours "
+            f"stands on PyTorch alone, theirs on {theirs['library_lines']:,} lines of "
+            "transformers (Marian, generation, Trainer).",
         ),
     ]  # fmt: skip
 

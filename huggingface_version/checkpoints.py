@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import shutil
 import zipfile
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +55,19 @@ def write_record(
 def by_step(checkpoints: Path) -> list[Path]:
     """The folders ``checkpoint-N``, by N."""
     folders = checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return sorted(folders, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The optimizer steps made when the folder was written."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def drop_all_but(checkpoints: Path, kept: Set[Path | None]) -> None:
+    """Delete the other folders ``checkpoint-N``."""
+    for folder in by_step(checkpoints):
+        if folder not in kept:
+            shutil.rmtree(folder)
 
 
 def newest_intact(checkpoints: Path) -> Saved | None:

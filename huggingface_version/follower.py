@@ -1,7 +1,7 @@
 """Follows the Trainer while it trains: progress bar, record, clock, checkpoints, interruption."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,16 @@ class Follower(TrainerCallback):
         self._stopwatch.__enter__()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """After a signal, save and stop."""
+        """After a signal, save and stop; after an epoch's last step once it is evaluated."""
         self._progress.step = state.global_step
         if self._watch.signum:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            control.should_save = not self._is_over(state)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Stop the clock. An epoch that a signal cut short is not evaluated: it goes on later."""
         self._stopwatch.__exit__()
-        over = state.epoch == math.floor(state.epoch) or self._progress.step >= self._num_steps
-        if self._watch.signum and not over:
+        if self._watch.signum and not self._is_over(state):
             control.should_evaluate = control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
@@ -80,3 +80,30 @@ class Follower(TrainerCallback):
             self._recorder.flush_steps()
             self._stopwatch.update()
             self._complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def _is_over(self, state: Any) -> bool:
+        """Whether an epoch, or the run, has come to its end."""
+        return state.epoch == math.floor(state.epoch) or state.global_step >= self._num_steps
+
+
+class Patience(TrainerCallback):
+    """Stops after so many evaluations without a better NLL, also across an interruption.
+
+    transformers' own callback begins to count anew when a run is resumed.
+
+    Args:
+        patience: evaluations to wait for a better one; None waits for ever.
+        nlls: of the evaluations so far.
+    """
+
+    def __init__(self, patience: int | None, nlls: Sequence[float]) -> None:
+        self._patience, self._nlls = patience, list(nlls)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **options: Any
+    ) -> None:
+        """Count."""
+        self._nlls.append(metrics["eval_nll"])
+        since_best = len(self._nlls) - 1 - self._nlls.index(min(self._nlls))
+        if self._patience and since_best >= self._patience:
+            control.should_training_stop = True

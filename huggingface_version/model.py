@@ -122,7 +122,7 @@ def inside(marian: MarianMTModel) -> Inside:
     return Inside(
         points=hook_points(marian.config),
         explicit_attention=explicit_attention,
-        logits_of=logits_of,
+        logits_of=partial(logits_of, pad_id=marian.config.pad_token_id),
     )
 
 
@@ -326,21 +326,25 @@ def explicit_attention(marian: MarianMTModel) -> Iterator[None]:
 
     Its own step-by-step function computes the result; see `_observed_attention`.
     """
+    before = marian.config._attn_implementation
+    if before == OBSERVED:  # entered already
+        yield
+        return
     AttentionInterface.register(OBSERVED, _observed_attention)
     AttentionMaskInterface.register(OBSERVED, eager_mask)  # else the mask is silently None
     attentions = [m for m in marian.modules() if isinstance(m, MarianAttention)]
-    before = marian.config._attn_implementation
-    for attention in attentions:
-        kinds = ("q", "k", "v", "scores", "weights", "context")
-        observed = nn.ModuleDict({kind: nn.Identity() for kind in kinds})
-        attention.add_module(OBSERVED, observed.train(attention.training))
-    marian.set_attn_implementation(OBSERVED)
     try:
+        for attention in attentions:
+            kinds = ("q", "k", "v", "scores", "weights", "context")
+            observed = nn.ModuleDict({kind: nn.Identity() for kind in kinds})
+            attention.add_module(OBSERVED, observed.train(attention.training))
+        marian.set_attn_implementation(OBSERVED)
         yield
     finally:
         marian.set_attn_implementation(before)
         for attention in attentions:
-            delattr(attention, OBSERVED)
+            if hasattr(attention, OBSERVED):
+                delattr(attention, OBSERVED)
 
 
 def _observed_attention(
@@ -368,20 +372,23 @@ def _observed_attention(
     return context, weights
 
 
-def logits_of(marian: nn.Module, src_ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
+def logits_of(
+    marian: nn.Module, src_ids: Tensor, decoder_input_ids: Tensor, pad_id: int = PAD_ID
+) -> Tensor:
     """Score every next token of a given target (teacher forcing).
 
     Args:
         marian: a MarianMT model, or one wrapped for distributed training.
         src_ids: (B, S) source tokens, padded on the right.
         decoder_input_ids: (B, T).
+        pad_id: the id of padding in the sources; another one in other people's models.
 
     Returns:
         Logits, (B, T, V).
     """
     return marian(
         input_ids=src_ids,
-        attention_mask=(src_ids != PAD_ID).long(),  # never inferred for an encoder-decoder
+        attention_mask=(src_ids != pad_id).long(),  # never inferred for an encoder-decoder
         decoder_input_ids=decoder_input_ids,
         use_cache=False,
     ).logits

@@ -12,16 +12,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import (
-    EarlyStoppingCallback,
     MarianMTModel,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
 )
 from transformers.utils import WEIGHTS_NAME
 
 from huggingface_version import checkpoints, model
 from huggingface_version.custom_trainer import ExperimentTrainer
-from huggingface_version.follower import Follower
+from huggingface_version.follower import Follower, Patience
 from huggingface_version.generate import translate
 from utils import checkpoint, distributed, evaluation
 from utils.config import Settings, UserError
@@ -114,9 +112,7 @@ class Run:
         follower = Follower(
             self.recorder, self.progress, self.experiment.num_steps, watch, self._complete
         )
-        callbacks: list[TrainerCallback] = [follower]
-        if config.patience:
-            callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
+        nlls = [record["nll"] for record in self._evaluations()]
         trainer = ExperimentTrainer(
             self.marian,
             self.arguments,
@@ -124,7 +120,7 @@ class Run:
             self.experiment,
             on_step=follower.step,
             evaluate=self._evaluate,
-            callbacks=callbacks,
+            callbacks=[follower, Patience(config.patience, nlls)],
         )
         if not self.is_finished():
             with follower:
@@ -136,9 +132,21 @@ class Run:
         return trainer
 
     def _complete(self, folder: Path) -> None:
-        """Add to a checkpoint folder of the Trainer what `run` needs to go on from it."""
+        """Add to a checkpoint folder of the Trainer what `run` needs to go on from it.
+
+        The Trainer has dropped old ones, but counts the best, and states that an interruption
+        saved, as if they were the newest epochs.
+        """
         fingerprint = self.data.corpus.fingerprint()
         checkpoints.write_record(folder, self.settings.flat(), fingerprint, self.progress)
+        newest = self._epoch_checkpoints()[-self._checkpoints_to_keep() :]
+        checkpoints.drop_all_but(
+            self.folder.checkpoints, {folder, self._best_checkpoint(), *newest}
+        )
+
+    def _checkpoints_to_keep(self) -> int:
+        config = self.settings.train
+        return max(config.keep_checkpoints, config.average_checkpoints)
 
     def _evaluate(self, step: int, epoch: int) -> dict[str, float]:
         """Evaluate on the main process; every process gets the metrics."""
@@ -159,16 +167,20 @@ class Run:
         translator = partial(translate, self.marian.eval(), self.data.tokenizer)
         return evaluation.score_translations(translator, self.data.eval)
 
-    def _best_checkpoint(self) -> Path | None:
-        """The checkpoint with the lowest evaluation NLL that is still there."""
-        evals = [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
-        folders = {int(f.name.rpartition("-")[2]): f for f in self._epoch_checkpoints()}
-        kept = [record for record in evals if record["step"] in folders]
-        best = min(kept, key=lambda record: record["nll"], default=None)
-        return best and folders[best["step"]]
+    def _evaluations(self) -> list[dict[str, Any]]:
+        return [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
 
     def _epoch_checkpoints(self) -> list[Path]:
-        return checkpoints.by_step(self.folder.checkpoints)
+        """The checkpoints that were evaluated, by step."""
+        steps = {record["step"] for record in self._evaluations()}
+        folders = checkpoints.by_step(self.folder.checkpoints)
+        return [folder for folder in folders if checkpoints.step_of(folder) in steps]
+
+    def _best_checkpoint(self) -> Path | None:
+        """The checkpoint with the lowest evaluation NLL that is still there."""
+        nlls = {record["step"]: record["nll"] for record in self._evaluations()}
+        folders = self._epoch_checkpoints()
+        return min(folders, key=lambda f: nlls[checkpoints.step_of(f)], default=None)
 
     def _average(self) -> None:
         """Average the weights of the last epochs; keep the result if it is the best model."""
@@ -196,8 +208,7 @@ class Run:
             evaluated=self._score_tokens(self.data.eval),
             translations=translations,
         )
-        evals = [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
-        best_step = min(evals, key=lambda record: record["nll"])["step"]
+        best_step = min(self._evaluations(), key=lambda record: record["nll"])["step"]
         self.recorder.finish(self.progress, best_step, metrics, translations, self.arguments.device)
 
 
@@ -226,7 +237,8 @@ def training_arguments(
         "seed": settings.run.seed,
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
-        "save_total_limit": max(config.keep_checkpoints, config.average_checkpoints),
+        # And the best one, which may be older.
+        "save_total_limit": max(config.keep_checkpoints, config.average_checkpoints) + 1,
         "load_best_model_at_end": True,
         "metric_for_best_model": "nll",
         "greater_is_better": False,

@@ -134,7 +134,6 @@ def test_many_heads_are_cut_to_what_fits():
     assert len(figure.axes) == 2 * figures.MOST_HEADS + 1
 
 
-@pytest.mark.xfail(strict=True, reason="the figure is narrower than its title")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_the_title_fits_above_few_heads(heads):
     assert fits(draw(figures.cross_attention, sentence("abcde", "xyz", heads)))
@@ -202,13 +201,11 @@ def test_what_is_not_a_number_can_be_drawn():
     assert fits(draw(figures.parity, rows_of(row20=(math.nan, math.nan))))
 
 
-@pytest.mark.xfail(strict=True, reason="the axis ends at 1")
 def test_a_large_difference_stays_in_sight():
     (ax,) = figures.parity(rows_of(row20=(30.0, 30.0))).axes
     assert ax.get_ylim()[1] > 30
 
 
-@pytest.mark.xfail(strict=True, reason="six layers crowd into less than half of the axis")
 def test_the_parts_of_a_deep_model_can_be_told_apart():
     (ax,) = draw(figures.parity, rows_of(num_layers=6)).axes
     places = [label.get_window_extent().x1 for label in ax.get_xticklabels()]
@@ -295,16 +292,15 @@ def test_short_runs_are_shown_too():
 
 
 def test_what_was_not_finite_is_a_gap():
-    both = {"pytorch": records(), "huggingface": records(without={40, 41})}
+    both = {"pytorch": records(), "huggingface": records(without={40, 43})}
     train, difference, nll, _ = draw(figures.training_curves, both, 0.0).axes
     ours, theirs = drawn_values(nll).values()
     assert np.isfinite(ours).all()
     assert np.isnan(theirs).tolist() == [True, False, False]
     (gaps,) = drawn_values(difference).values()
-    assert np.flatnonzero(np.isnan(gaps)).tolist() == [39, 40]
-    ours, theirs = drawn_values(train).values()
-    assert np.isfinite(ours).all()
-    assert 0 < np.isnan(theirs).sum() <= 2
+    assert np.flatnonzero(np.isnan(gaps)).tolist() == [39, 42]
+    for means in drawn_values(train).values():  # what is left of their part of the run
+        assert np.isfinite(means).all()
 
 
 def test_runs_of_unequal_length_are_compared_as_far_as_both_go():

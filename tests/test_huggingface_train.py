@@ -331,11 +331,7 @@ def test_losses_do_not_depend_on_evaluations(tmp_path, whole, monkeypatch):
     ("nlls", "kept"),
     [
         ((5.0, 4.0, 3.0, 2.0, 1.0), [28, 35]),
-        pytest.param(
-            (1.0, 2.0, 3.0, 4.0, 5.0),
-            [7, 28, 35],
-            marks=pytest.mark.xfail(strict=True, reason="the best counts among the newest"),
-        ),
+        ((1.0, 2.0, 3.0, 4.0, 5.0), [7, 28, 35]),
     ],
 )
 def test_the_newest_checkpoints_are_kept_and_the_best(tmp_path, monkeypatch, nlls, kept):
@@ -380,7 +376,6 @@ def test_averaging_keeps_the_mean_of_the_last_epochs_where_it_is_better(tmp_path
         assert summary_of(folder)["metrics"]["eval_nll"] == pytest.approx(best["nll"], rel=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="an old best epoch is averaged in place of a new one")
 def test_averaging_takes_the_last_epochs_even_if_the_best_is_older(tmp_path, monkeypatch):
     # Found: five epochs; then before, after averaging; then the summary.
     scores([1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 0.5, 0.5, 0.5], monkeypatch)
@@ -496,7 +491,6 @@ def test_a_signal_during_an_evaluation_is_heeded_after_the_next_step(tmp_path, m
 
 
 @unix_only
-@pytest.mark.xfail(strict=True, reason="step 14 was saved before it was evaluated")
 def test_a_second_signal_during_an_evaluation_leaves_no_gap(tmp_path, monkeypatch, whole):
     original = train_module.evaluation.score_translations
 
@@ -622,7 +616,6 @@ def test_resume_refuses_other_data(tmp_path, capsys):
 
 
 @unix_only
-@pytest.mark.xfail(strict=True, reason="the Trainer's early stopping begins to count anew")
 def test_patience_goes_on_counting_after_an_interruption(tmp_path, monkeypatch):
     options = ["--epochs", "20", "--patience", "3"]
     scores([3.0, 2.0, 2.5, 2.4, 2.3] + [2.2] * 20, monkeypatch)
@@ -632,7 +625,6 @@ def test_patience_goes_on_counting_after_an_interruption(tmp_path, monkeypatch):
 
 
 @unix_only
-@pytest.mark.xfail(strict=True, reason="the interrupted state counts as an epoch")
 def test_averaging_leaves_out_the_state_that_an_interruption_saved(tmp_path, monkeypatch):
     options = ["--epochs", "4", "--average_checkpoints", "3"]
     whole = run(tmp_path / "whole", *options)

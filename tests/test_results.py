@@ -8,6 +8,7 @@ import warnings
 import matplotlib
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from utils import checkpoint
 from utils.results import ResultsFolder
@@ -105,7 +106,7 @@ def test_training_curves_show_what_was_logged():
     assert dict(matplotlib.rcParams) == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is a warning
-        figure.canvas.draw()
+        FigureCanvasAgg(figure).draw()
 
 
 def test_a_font_with_hangul_is_found():

@@ -197,16 +197,37 @@ def _rounds(batches: list[list[int]], world_size: int) -> list[list[list[int]]]:
     """Deal batches out in rounds of one for each process.
 
     What is left over at the end, too few batches for all, is cut into smaller ones; if even its
-    pairs are too few, they join those of the round before.
+    pairs are too few, the round before is cut along with it.
     """
     whole = len(batches) - len(batches) % world_size
     rounds = [batches[i : i + world_size] for i in range(0, whole, world_size)]
-    if left := [index for batch in batches[whole:] for index in batch]:
-        if len(left) < world_size:
-            left = [index for batch in rounds.pop() for index in batch] + left
-        # Neighbours are of similar length, so they are cut apart, not dealt out.
-        rounds.append([part.tolist() for part in np.array_split(left, world_size)])
+    if left := batches[whole:]:
+        if sum(map(len, left)) < world_size:
+            left = rounds.pop() + left
+        parts = _cut_into(left, -(-len(left) // world_size) * world_size)
+        rounds += [parts[i : i + world_size] for i in range(0, len(parts), world_size)]
     return rounds
+
+
+def _cut_into(batches: list[list[int]], count: int) -> list[list[int]]:
+    """Cut batches into ``count`` parts, the largest first; no part mixes two batches.
+
+    Where there are fewer pairs than that, whole batches are joined instead, to half as many.
+    """
+    if sum(map(len, batches)) < count:
+        half = count // 2
+        joined = batches[:half]
+        for place, batch in enumerate(batches[half:]):
+            joined[place] = joined[place] + batch
+        return joined
+    parts = [1] * len(batches)
+    while sum(parts) < count:
+        parts[max(range(len(batches)), key=lambda i: len(batches[i]) / parts[i])] += 1
+    return [
+        piece.tolist()
+        for batch, number in zip(batches, parts, strict=True)
+        for piece in np.array_split(batch, number)
+    ]
 
 
 def evaluation_batches(pairs: TokenizedPairs, batch_size: int) -> Iterator[tuple[list[int], Batch]]:

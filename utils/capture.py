@@ -78,8 +78,8 @@ def capture(model: nn.Module, points: Mapping[str, Point]) -> Iterator[dict[str,
 
     Raises:
         ValueError: the model is in training mode, where weights carry dropout.
-        RuntimeError: a point never fired (a fused kernel keeps no weights) or fired twice (two
-            forward passes, or a decoding loop).
+        RuntimeError: a point never fired (a fused kernel keeps no weights), fired twice (two
+            forward passes, or a decoding loop), or does not exist.
     """
     if model.training:
         raise ValueError("capture needs model.eval(): in training mode dropout disturbs weights")
@@ -103,7 +103,12 @@ def _attach(model: nn.Module, name: str, point: Point, found: dict[str, Tensor])
             raise RuntimeError(f"{name} was recorded twice: capture takes one forward pass")
         found[name] = point.pick(tensor).detach().cpu()
 
-    module = model.get_submodule(point.module)
+    try:
+        module = model.get_submodule(point.module)
+    except AttributeError as error:
+        raise RuntimeError(
+            f"{name}: the model has no {point.module}; is it under explicit_attention?"
+        ) from error
     if point.side == "input":
         return module.register_forward_pre_hook(lambda module, inputs: record(inputs[0]))
     return module.register_forward_hook(lambda module, inputs, output: record(output))

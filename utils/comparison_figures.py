@@ -23,8 +23,11 @@ NAMES = {"pytorch": "PyTorch, from scratch", "huggingface": "Hugging Face, Maria
 SHORT_NAMES = {"pytorch": "PyTorch", "huggingface": "Hugging Face"}
 STYLES = {"pytorch": (BLUE, "-"), "huggingface": (ORANGE, "--")}
 EXACT = 1e-18  # where a difference of zero is drawn, on an axis that has no zero
+NOT_A_NUMBER = 1e6  # where a difference that is not a number is drawn
 SMOOTHED_OVER = 50  # parts of a run over which its mean loss and spread are taken
 MOST_HEADS = 8
+MOST_INCHES = 40  # of a figure with long sentences
+FEW_PARTS = 9  # names that stand slanted below an axis
 
 
 def parity(rows: Sequence[Row]) -> Figure:
@@ -43,11 +46,14 @@ def parity(rows: Sequence[Row]) -> Figure:
             ([r.max_abs_fp64 for r in rows], [r.tolerance_fp64 for r in rows], BLUE, "o",
              "double precision"),
         ):  # fmt: skip
-            drawn = np.maximum(values, EXACT)
+            # What is not a number stands at the top, where it cannot be overlooked.
+            drawn = np.nan_to_num(np.maximum(values, EXACT), nan=NOT_A_NUMBER)
             ax.plot(x, drawn, marker, color=color, markersize=3.5, label=name)
             ax.plot(x, limits, color=color, linewidth=1, linestyle=":", label=f"{name}: allowed")
         ax.set_yscale("log")
-        ax.set_ylim(EXACT / 5, 1)
+        differences = np.array([[row.max_abs_fp32, row.max_abs_fp64] for row in rows])
+        top = np.nan_to_num(differences, nan=NOT_A_NUMBER).max()
+        ax.set_ylim(EXACT / 5, 20 * max(1.0, top))
         ax.axhline(EXACT, color=GREY, linewidth=0.5)
         ax.set_ylabel(f"largest absolute difference ({EXACT:.0e}: none)")
         _mark_parts(ax, [row.point for row in rows])
@@ -75,7 +81,9 @@ def _mark_parts(ax: Axes, points: Sequence[str]) -> None:
         ticks.append(start + (width - 1) / 2)
         labels.append(part)
         start += width
-    ax.set_xticks(ticks, labels, rotation=35, ha="right", fontsize=9)
+    crowded = len(labels) > FEW_PARTS
+    rotation, side, size = (90, "center", 8) if crowded else (35, "right", 9)
+    ax.set_xticks(ticks, labels, rotation=rotation, ha=side, fontsize=size)
     ax.set_xlim(-1, len(points))
     ax.set_xlabel("point, in the order of computation")
 
@@ -114,8 +122,8 @@ def paired_training(paired: PairedTraining) -> Figure:
             gaps.plot(steps, np.maximum(values, EXACT), marker, color=color, ms=4, label=name)
         gaps.set_yscale("log")
         gaps.set_title(
-            f"Loss difference at most {max(paired.gaps_fp64()):.0e} in double precision,\n"
-            f"{max(paired.gaps_fp32()):.0e} in single, where rounding grows"
+            f"Loss difference at most {np.max(paired.gaps_fp64()):.0e} in double precision,\n"
+            f"{np.max(paired.gaps_fp32()):.0e} in single, where rounding grows"
         )
         gaps.set_ylabel(f"absolute difference of the losses ({EXACT:.0e}: none)")
         for ax in (losses, gaps):
@@ -171,8 +179,9 @@ def _draw_spread(ax: Axes, records: Sequence[Mapping[str, Any]], name: str) -> N
     losses = np.array([np.nan if r["loss"] is None else r["loss"] for r in records])
     parts = np.array_split(np.arange(len(losses)), min(SMOOTHED_OVER, len(losses)))
     steps = [np.mean([records[i]["step"] for i in part]) for part in parts]
-    mean = np.array([losses[part].mean() for part in parts])
-    spread = np.array([losses[part].std() for part in parts])
+    known = [losses[part][np.isfinite(losses[part])] for part in parts]
+    mean = np.array([part.mean() if len(part) else np.nan for part in known])
+    spread = np.array([part.std() if len(part) else np.nan for part in known])
     ax.plot(steps, mean, line, color=color, label=NAMES[name])
     ax.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
 
@@ -232,24 +241,25 @@ def cross_attention(sentence: SharedSentence) -> Figure:
     weights = sentence.weights
     num_heads = min(MOST_HEADS, *(len(maps) for maps in weights.values()))
     difference = np.abs(np.subtract(*weights.values())).max()
-    width = 2.2 + num_heads * max(2.2, 0.2 * len(sentence.src_pieces))
-    height = 1.6 + len(weights) * max(2.4, 0.22 * len(sentence.tgt_pieces))
+    width = max(7.0, 2.2 + num_heads * max(2.2, 0.2 * len(sentence.src_pieces)))
+    height = 1.8 + len(weights) * max(2.4, 0.22 * len(sentence.tgt_pieces))
+    shrink = min(1.0, MOST_INCHES / width, MOST_INCHES / height)
     with matplotlib.rc_context(font_settings()):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(shrink * width, shrink * height), layout="constrained")
         axes = figure.subplots(len(weights), num_heads, squeeze=False, sharex=True, sharey=True)
         for line, (name, maps) in zip(axes, weights.items(), strict=True):
             for head, ax in enumerate(line):
                 image = ax.imshow(maps[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
                 ax.set_title(f"{SHORT_NAMES[name]}, head {head + 1}", fontsize=10)
         for ax in axes[-1]:
-            label_tokens(ax.xaxis, sentence.src_pieces, rotation=90)
+            label_tokens(ax.xaxis, sentence.src_pieces, 8 * shrink, rotation=90)
         for ax in axes[:, 0]:
-            label_tokens(ax.yaxis, sentence.tgt_pieces)
+            label_tokens(ax.yaxis, sentence.tgt_pieces, 8 * shrink)
         figure.supxlabel("source token (key)")
         figure.supylabel("target token that the query predicts")
         figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
         figure.suptitle(
-            f"The same sentence in both trained models, decoder layer {sentence.layer + 1}: "
+            f"The same sentence in both trained models, decoder layer {sentence.layer + 1}:\n"
             f"weights differ by at most {difference:.2g}"
         )
     return figure

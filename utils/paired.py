@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from utils.parity import STEP, STEP_KEY_BIASES, as_vectors
@@ -60,14 +61,14 @@ class PairedTraining:
         """Whether the two trainings are one."""
         return (
             self.tables_equal
-            and max(self.gaps_fp64()) <= TOLERANCE_FP64
-            and max(self.gaps_fp32()[:EARLY_STEPS]) <= TOLERANCE_FP32
+            and largest(self.gaps_fp64()) <= TOLERANCE_FP64
+            and largest(self.gaps_fp32()[:EARLY_STEPS]) <= TOLERANCE_FP32
         )
 
     def lines(self) -> list[str]:
         """The comparison in words."""
-        fp64, own = max(self.gaps_fp64()), max(self.gaps_own_paths())
-        early, late = max(self.gaps_fp32()[:EARLY_STEPS]), max(self.gaps_fp32())
+        fp64, own = largest(self.gaps_fp64()), largest(self.gaps_own_paths())
+        early, late = largest(self.gaps_fp32()[:EARLY_STEPS]), largest(self.gaps_fp32())
         weights, key_biases = weight_differences(self.ours_fp32, self.theirs_fp32)
         return [
             f"  Double precision: losses differ by at most {fp64:.0e} ({TOLERANCE_FP64:.0e} "
@@ -93,17 +94,17 @@ class PairedTraining:
             "steps": len(self.ours_fp64.losses),
             "ok": self.ok,
             "position_tables_equal": self.tables_equal,
-            "max_abs_loss_difference": max(self.gaps_fp64()),
-            "max_abs_weight_difference": max(weights, key_biases),
+            "max_abs_loss_difference": largest(self.gaps_fp64()),
+            "max_abs_weight_difference": largest([weights, key_biases]),
             "max_abs_weight_difference_without_key_biases": weights,
             "max_abs_key_bias_difference": key_biases,
             "tolerance": TOLERANCE_FP64,
             "fp32": {
                 "early_steps": min(EARLY_STEPS, len(self.ours_fp32.losses)),
-                "max_abs_loss_difference_early": max(self.gaps_fp32()[:EARLY_STEPS]),
+                "max_abs_loss_difference_early": largest(self.gaps_fp32()[:EARLY_STEPS]),
                 "tolerance_early": TOLERANCE_FP32,
-                "max_abs_loss_difference": max(self.gaps_fp32()),
-                "max_abs_loss_difference_of_own_attention_paths": max(self.gaps_own_paths()),
+                "max_abs_loss_difference": largest(self.gaps_fp32()),
+                "max_abs_loss_difference_of_own_attention_paths": largest(self.gaps_own_paths()),
                 "max_abs_weight_difference_without_key_biases": weights_fp32,
                 "max_abs_key_bias_difference": key_biases_fp32,
             },
@@ -113,6 +114,11 @@ class PairedTraining:
 def gaps(one: Sequence[float], two: Sequence[float]) -> list[float]:
     """Absolute difference at each step."""
     return [abs(a - b) for a, b in zip(one, two, strict=True)]
+
+
+def largest(values: Sequence[float]) -> float:
+    """The largest value; NaN if one is NaN, which ``max`` would lose."""
+    return float(np.max(values))
 
 
 def weight_differences(one: ShortRun, two: ShortRun) -> tuple[float, float]:

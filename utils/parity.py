@@ -18,7 +18,9 @@ from utils.objective import make_optimizer, smoothed_loss_sum
 
 TOLERANCE_FP64 = 1e-10
 TOLERANCE_FP32 = 1e-5  # times the largest value at the point, where that is above 1
-STEP_RATE = 1e-3  # learning rate of the one optimizer step
+# Learning rate of the one optimizer step. Adam moves each weight by about as much, a key bias in
+# the direction of rounding noise: small enough for that to stay within the tolerance.
+STEP_RATE = 1e-5
 
 GRADIENT, STEP, STEP_KEY_BIASES = "gradient.", "step", "step.key_biases"
 
@@ -168,7 +170,7 @@ def _measure(
     loss_sum = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
     loss = loss_sum / batch.num_target_tokens
     loss.backward()
-    measured = dict(found, loss=loss.detach().cpu())
+    measured = {name: found[name] for name in side.points} | {"loss": loss.detach().cpu()}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = side.in_common_names({name: p.grad for name, p in trained.items()})
     measured |= {GRADIENT + name: gradients[name].cpu() for name in sorted(gradients)}

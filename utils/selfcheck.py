@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import matplotlib
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pytorch_version.attention import MultiHeadAttention, causal_mask
@@ -88,7 +89,7 @@ def check_plot_font(device: torch.device) -> str:
         warnings.simplefilter("error")  # matplotlib only warns of a missing glyph
         figure = Figure()
         figure.text(0.5, 0.5, "▁학생은 −1")
-        figure.canvas.draw()
+        FigureCanvasAgg(figure).draw()
     return f"Hangul by {name}"
 
 

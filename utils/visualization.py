@@ -72,9 +72,11 @@ def drawable(text: str) -> str:
     return "".join(c if ord(c) in _drawable() else f"U+{ord(c):04X}" for c in text)
 
 
-def label_tokens(axis: Axis, pieces: Sequence[str], rotation: float = 0) -> None:
+def label_tokens(
+    axis: Axis, pieces: Sequence[str], fontsize: float = 8, rotation: float = 0
+) -> None:
     """Put one token beside each row or column; a dollar sign stays a dollar sign."""
-    axis.set_ticks(range(len(pieces)), [drawable(piece) for piece in pieces], fontsize=8)
+    axis.set_ticks(range(len(pieces)), [drawable(piece) for piece in pieces], fontsize=fontsize)
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
         label.set_rotation(rotation)

@@ -74,9 +74,10 @@ def test_a_round_is_the_next_batches_of_one_process(world_size):
         for k, batches in enumerate(rounds[:whole]):
             assert list(batches) == alone[k * world_size : (k + 1) * world_size], case
         rest = alone[whole * world_size :]
-        assert joined(joined(rounds[whole:])) == joined(rest), case
-        for part in joined(rounds[whole:]):
-            assert any(set(part) <= set(batch) for batch in rest), case
+        assert sorted(joined(joined(rounds[whole:]))) == sorted(joined(rest)), case
+        if len(joined(rest)) >= 2 * world_size:  # enough to cut and never to join
+            for part in joined(rounds[whole:]):
+                assert any(set(part) <= set(batch) for batch in rest), case
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])

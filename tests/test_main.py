@@ -140,7 +140,7 @@ def test_torchrun_is_for_the_trainer(monkeypatch, capsys):
 
 def test_embedded_datasets_have_sizes_of_their_own():
     grammar, file = main.parse([]), main.parse(["--dataset", "pairs.tsv"])
-    assert (grammar.data.train_size, grammar.data.vocab_size) == (76000, 2600)
+    assert (grammar.data.train_size, grammar.data.vocab_size) == (60000, 2600)
     assert grammar.train.epochs == 3
     assert (file.data.train_size, file.data.vocab_size, file.train.epochs) == (None, 8000, None)
     assert main.parse(["--train_size", "7"]).data.train_size == 7
@@ -148,6 +148,12 @@ def test_embedded_datasets_have_sizes_of_their_own():
     assert main.parse(["--preset", "tiny"]).model.dropout == 0.3
     assert main.parse(["--dropout", "0.2"]).model.dropout == 0.2
     assert main.parse(["--max_steps", "7"]).train.epochs is None
+    assert (grammar.train.learning_rate, file.train.learning_rate) == (4e-3, None)
+    for shape in (["--preset", "base"], ["--hidden_size", "128"], ["--num_layers", "6"]):
+        assert main.parse(shape).train.learning_rate is None
+        assert main.parse([*shape, "--learning_rate", "0.001"]).train.learning_rate == 1e-3
+    assert (grammar.train.label_smoothing, file.train.label_smoothing) == (0.03, 0.1)
+    assert (grammar.train.average_checkpoints, file.train.average_checkpoints) == (2, 0)
 
 
 def test_presets_do_not_bend_the_checks():

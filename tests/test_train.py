@@ -25,7 +25,8 @@ from utils.tokenizer import EOS_ID
 
 SMALL = (
     "--version pytorch --dataset copy --hidden_size 16 --num_layers 1 --num_heads 2 "
-    "--train_size 96 --eval_size 16 --batch_size 16 --max_length 40 --dropout 0.1 --device cpu"
+    "--train_size 96 --eval_size 16 --batch_size 16 --max_length 40 --dropout 0.1 --device cpu "
+    "--average_checkpoints 0"
 ).split()
 
 

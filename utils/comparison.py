@@ -35,6 +35,7 @@ from utils.parity import Row, Side
 from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
 
 PAIRED_STEPS = 50
+PAIRED_RATE = 1e-3  # highest learning rate of the short runs; rounding grows with it
 PARITY_SENTENCES = 16
 
 
@@ -206,13 +207,16 @@ class Comparison:
     def paired_training(self) -> PairedTraining:
         """Train both for a few steps without dropout, in double and in single precision."""
         settings, num_steps = self.experiment.settings, self.paired_steps()
+        rate = min(settings.train.learning_rate, PAIRED_RATE)
         experiment = dataclasses.replace(
             self.experiment,
             settings=dataclasses.replace(
                 settings,
                 run=dataclasses.replace(settings.run, device=self.device.type),
                 model=dataclasses.replace(settings.model, dropout=0.0),
-                train=dataclasses.replace(settings.train, precision="fp32", compile=False),
+                train=dataclasses.replace(
+                    settings.train, precision="fp32", compile=False, learning_rate=rate
+                ),
             ),
         )
         path = settings.model.attention

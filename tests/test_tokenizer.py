@@ -1,6 +1,10 @@
 """Subwords: nothing is lost, ids are fixed, pieces are readable."""
 
+import os
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +19,8 @@ TEXTS = [
     "The dog sleeps.",
     "개는 자요.",
 ] * 5
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +147,20 @@ def test_auto_tokenizer_reads_the_same_file(tokenizer, tmp_path):
 def test_same_texts_same_vocabulary():
     one, two = (Tokenizer.train(TEXTS, vocab_size=400).to_json() for _ in range(2))
     assert one == two
+
+
+def test_the_vocabulary_is_the_same_in_every_process():
+    # More characters of one frequency than there is room for.
+    code = (
+        "from utils.tokenizer import Tokenizer\n"
+        "texts = ['학생은 책을 샀어요', 'The quick brown fox', '하늘이 맑아요']\n"
+        "print(hash(Tokenizer.train(texts, 290).to_json()))"
+    )
+    vocabularies = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+        ).stdout
+        for _ in range(4)
+    }  # fmt: skip
+    assert len(vocabularies) == 1

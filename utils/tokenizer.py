@@ -7,6 +7,7 @@ was encoded gives the text back, in Unicode's composed form (NFC).
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -45,17 +46,20 @@ class Tokenizer:
             texts: sentences of both languages.
             vocab_size: entries at most, the 4 special tokens and 256 bytes among them.
         """
+        texts = list(texts)
         rust = RustTokenizer(models.BPE())
         rust.normalizer = _NORMALIZER
         rust.pre_tokenizer = _PRE_TOKENIZER
         fixed = len(SPECIAL_TOKENS) + len(BYTE_PIECES)
+        # Single characters take at most half of what is left; rarer ones become bytes.
+        most_characters = max(1, (vocab_size - fixed) // 2)
         rust.train_from_iterator(
             texts,
             trainers.BpeTrainer(
                 vocab_size=vocab_size,
                 special_tokens=[*SPECIAL_TOKENS, *BYTE_PIECES],
-                # Single characters take at most half of what is left; rarer ones become bytes.
-                limit_alphabet=max(1, (vocab_size - fixed) // 2),
+                initial_alphabet=_most_frequent_characters(texts, most_characters),
+                limit_alphabet=most_characters,
                 show_progress=False,
             ),
         )
@@ -130,6 +134,17 @@ class Tokenizer:
     def save(self, folder: Path, max_length: int) -> None:
         """Write the files that ``AutoTokenizer.from_pretrained(folder)`` reads."""
         self.to_huggingface(max_length).save_pretrained(folder)
+
+
+def _most_frequent_characters(texts: Sequence[str], count: int) -> list[str]:
+    """The ``count`` characters to keep, by frequency and then by code point; all if fewer.
+
+    Left to itself the trainer chooses among equally frequent ones differently in each process.
+    """
+    frequencies = Counter(_NORMALIZER.normalize_str("\n".join(texts)))
+    frequencies.subtract({"\n": len(texts) - 1})
+    kept = sorted(frequencies, key=lambda c: (-frequencies[c], c))[:count]
+    return [character for character in kept if frequencies[character] > 0]
 
 
 # A space is put before every text, so that a word is the same piece wherever it stands.

@@ -243,9 +243,9 @@ def test_paired_training_shows_losses_and_gaps():
     assert {losses.get_xlabel(), gaps.get_xlabel()} == {"optimizer step"}
 
 
-@pytest.mark.parametrize("gaps", [(1e-6, 0.0), (0.0, 1e-3)])
-def test_two_trainings_are_not_called_one(gaps):
-    figure = figures.paired_training(training(*gaps))
+@pytest.mark.parametrize("gap", [1e-6, np.nan])
+def test_two_trainings_are_not_called_one(gap):
+    figure = figures.paired_training(training(gap, 0.0))
     assert figure.axes[0].get_title().startswith("NOT one training")
 
 

@@ -111,8 +111,9 @@ def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
 class LengthBatches:
     """Batches of pairs of similar length; a batch sampler for torch's ``DataLoader``.
 
-    The pairs are shuffled, sorted by length within pools of 20 batches, cut into batches, and
-    the batches shuffled. The order is a function of (seed, epoch) alone.
+    The pairs are shuffled, sorted by length within pools of 20 batches (all together with a token
+    budget), cut into batches, and the batches shuffled. All epochs have equally many. The order
+    is a function of (seed, epoch) alone.
 
     Several processes take turns: of each round of ``world_size`` batches, every process gets a
     whole one. All processes get equally many, and together the same pairs as one process would.
@@ -167,11 +168,12 @@ class LengthBatches:
         return iter(self._batches)
 
     def _pools(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """Parts of ``order``, each sorted by the longer side, then by either side."""
-        per_batch = self._batch_size
-        if self._max_tokens is not None:
-            per_batch = max(1, int(self._max_tokens / self._lengths.max(axis=1).mean()))
-        size = BATCHES_PER_POOL * per_batch
+        """Parts of ``order``, each sorted by the longer side, then by either side.
+
+        With a token budget all is one part: then the lengths alone say where batches are cut, and
+        every epoch has equally many. Which of the equally long pairs go together still changes.
+        """
+        size = len(order) if self._max_tokens is not None else BATCHES_PER_POOL * self._batch_size
         for start in range(0, len(order), size):
             pool = order[start : start + size]
             src, tgt = self._lengths[pool].T

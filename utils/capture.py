@@ -111,4 +111,7 @@ def _attach(model: nn.Module, name: str, point: Point, found: dict[str, Tensor])
         ) from error
     if point.side == "input":
         return module.register_forward_pre_hook(lambda module, inputs: record(inputs[0]))
-    return module.register_forward_hook(lambda module, inputs, output: record(output))
+    return module.register_forward_hook(
+        # Some layers return a tuple: their output first, then what else they know.
+        lambda module, inputs, output: record(output[0] if isinstance(output, tuple) else output)
+    )

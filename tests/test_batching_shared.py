@@ -113,6 +113,21 @@ def test_no_process_gets_more_tokens_at_once_than_allowed(world_size):
             assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 64
 
 
+@pytest.mark.parametrize(
+    ("kind", "world_size"),
+    [*(("batch_size", world_size) for world_size in WORLD_SIZES), ("max_tokens", 1)],
+)
+def test_all_epochs_have_equally_many_batches(kind, world_size):
+    # The Trainer takes every epoch to be as long as the first.
+    sizes = {"batch_size": (1, 2, 3, 8), "max_tokens": (19, 20, 25, 30, 64)}[kind]
+    for num_pairs, size in itertools.product((9, 16, 17, 83, 96, 97), sizes):
+        sampler, counts = planned(num_pairs, kind, size, world_size=world_size), set()
+        for epoch in range(20):
+            sampler.set_epoch(epoch)
+            counts.add(len(sampler))
+        assert len(counts) == 1, (num_pairs, size)
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_skip_drops_the_first_batches(world_size):
     for rank in range(world_size):

@@ -112,8 +112,9 @@ class LengthBatches:
     """Batches of pairs of similar length; a batch sampler for torch's ``DataLoader``.
 
     The pairs are shuffled, sorted by length within pools of 20 batches (all together with a token
-    budget), cut into batches, and the batches shuffled. All epochs have equally many. The order
-    is a function of (seed, epoch) alone.
+    budget), cut into batches, and the batches shuffled. The order is a function of (seed, epoch)
+    alone. All epochs have equally many batches; of several processes with a token budget of one
+    or two pairs, an epoch may have one round more or less.
 
     Several processes take turns: of each round of ``world_size`` batches, every process gets a
     whole one. All processes get equally many, and together the same pairs as one process would.

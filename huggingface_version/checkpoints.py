@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from utils import distributed
 from utils.checkpoint import CheckpointError
 from utils.progress import Progress
 from utils.results import log
@@ -30,12 +31,14 @@ class Saved(NamedTuple):
         config: `Settings.flat` of the run.
         fingerprint: of its dataset.
         progress: how far it had come.
+        world_size: processes that trained together.
     """
 
     folder: Path
     config: dict[str, Any]
     fingerprint: str
     progress: Progress
+    world_size: int
 
 
 def write_record(
@@ -46,6 +49,7 @@ def write_record(
         "config": config,
         "fingerprint": fingerprint,
         "progress": dataclasses.asdict(progress),
+        "world_size": distributed.world_size(),
     }
     partial = folder / f"{RECORD}.partial"
     partial.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -101,7 +105,12 @@ def _load(folder: Path) -> Saved:
             with zipfile.ZipFile(folder / name) as archive:
                 if broken := archive.testzip():
                     raise CheckpointError(f"{folder / name}: {broken} is damaged")
-        progress = Progress(**record["progress"])
-        return Saved(folder, record["config"], record["fingerprint"], progress)
+        return Saved(
+            folder,
+            record["config"],
+            record["fingerprint"],
+            Progress(**record["progress"]),
+            record["world_size"],
+        )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not an intact checkpoint ({error})") from error

@@ -245,6 +245,7 @@ def training_arguments(
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "log_level_replica": "error",
         "log_level": "error",  # the Trainer warns of what is meant to be: tied weights, say
         "report_to": "none",
         "disable_tqdm": True,  # the recorder's bar is shown instead
@@ -322,6 +323,7 @@ def run(
             log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
         else:
             settings = settings.resumed_from(resumed.config)
+            require_same_processes(resumed)
     require_supported(settings)
     model.silence_progress_bars()
     check_writable(Path(settings.run.output_dir))
@@ -335,6 +337,19 @@ def run(
         )
         return
     this_run.execute()
+
+
+def require_same_processes(resumed: checkpoints.Saved) -> None:
+    """Refuse to go on with another number of processes, which would share the data otherwise.
+
+    Raises:
+        UserError: it is another.
+    """
+    if resumed.world_size != distributed.world_size():
+        raise UserError(
+            f"--resume: {resumed.world_size} processes trained together before, now there are "
+            f"{distributed.world_size()}; start as many, or start anew without --resume"
+        )
 
 
 def require_supported(settings: Settings) -> None:

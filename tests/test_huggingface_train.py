@@ -602,6 +602,20 @@ def test_resume_with_nothing_there_starts_anew(tmp_path, capsys):
     assert summary_of(folder)["metrics"]["eval_nll"] > 0
 
 
+def test_resume_refuses_another_number_of_processes(tmp_path, capsys):
+    folder = run(tmp_path, "--epochs", "1")
+    (record,) = folder.glob("checkpoints/*/run.json")
+    saved = json.loads(record.read_text("utf-8"))
+    assert saved["world_size"] == 1
+    record.write_text(json.dumps(saved | {"world_size": 2}), "utf-8")
+    before = contents_of(folder)
+    run(tmp_path, "--resume", "--epochs", "2", code=2)
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "--resume: 2 processes" in message
+    assert contents_of(folder) == before
+
+
 def test_resume_refuses_other_data(tmp_path, capsys):
     file = tmp_path / "pairs.tsv"
     file.write_text("".join(f"I see {n} birds\tnew {n} birds\n" for n in range(60)), "utf-8")

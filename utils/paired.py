@@ -78,7 +78,7 @@ class PairedTraining:
             f"({EXPECTED_FP32:.0e} expected), {late:.0e} in all. Our own two attention paths, the "
             f"same formula in another order of operations, come to {own:.0e}: "
             + (
-                "no less, so this is rounding, which training makes grow."
+                "of that size, so this is rounding, which training makes grow."
                 if late <= 10 * own
                 else "far less, so this is more than the rounding of attention."
             ),

@@ -71,8 +71,8 @@ def quantities(summaries: Mapping[str, Mapping[str, Any]]) -> list[Quantity]:
         rows.append(
             row(
                 "peak memory, MiB", "speed", "peak_memory_mb", ",.0f",
-                "Of the whole process, which holds PyTorch and the data either way; the second "
-                "half has Hugging Face's libraries loaded too.",
+                "Of the whole process, which holds PyTorch, transformers and the data in both "
+                "halves; the second also holds what the first has left.",
             )
         )  # fmt: skip
     return [

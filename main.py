@@ -5,6 +5,7 @@ Nothing heavy is imported before a version is chosen, so that ``--help`` answers
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +25,9 @@ HONOURED = {
 }
 # Options that are accepted but have nothing to act on yet; the user is told.
 WITHOUT_EFFECT = ("visualize", "track_internals", "track_every", "wandb", "wandb_project", "lang")
+
+
+SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -135,6 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if distributed.is_main():  # the same in every process
             print(f"main.py: error: {error}", file=sys.stderr)
+        else:  # torchrun ends all processes with the first, so that one must be the main one
+            time.sleep(SECONDS_FOR_MAIN)
         return 2
     except RunFailed as error:
         print(f"main.py: {error}", file=sys.stderr)

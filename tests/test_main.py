@@ -134,8 +134,11 @@ def test_torchrun_is_for_the_trainer(monkeypatch, capsys):
         assert main.main(["--version", version]) == 2
         assert "--version huggingface" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "1")
+    waited = []
+    monkeypatch.setattr(main.time, "sleep", waited.append)
     assert main.main(["--num_heads", "3"]) == 2
     assert capsys.readouterr() == ("", "")  # the main process says it
+    assert waited == [main.SECONDS_FOR_MAIN]  # and is given the time to
 
 
 def test_embedded_datasets_have_sizes_of_their_own():

@@ -123,6 +123,9 @@ def inside(marian: MarianMTModel) -> Inside:
         points=hook_points(marian.config),
         explicit_attention=explicit_attention,
         logits_of=partial(logits_of, pad_id=marian.config.pad_token_id),
+        project=_project,
+        in_common_names=from_marian,
+        common_name=_common_name,
     )
 
 
@@ -181,6 +184,10 @@ def from_marian(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         order = _interleaved(_width(name, tensor)) if _stream_axis(name) is not None else None
         converted[name] = _reordered(name, tensor, order)
     return converted
+
+
+def _common_name(theirs: str) -> str | None:
+    return _renamed(theirs, to_theirs=False) if _has_counterpart(theirs) else None
 
 
 def _has_counterpart(name: str) -> bool:
@@ -296,6 +303,7 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
     points = {}
     for stack, num_layers in layers.items():
         first = f"model.{stack}.layers.0"
+        points[f"{stack}.lookup"] = Point(f"model.{stack}.embed_tokens", pick=interleave)
         points[f"{stack}.embed"] = Point(first, "input", interleave)
         for i in range(num_layers):
             name, path = f"{stack}.{i}", f"model.{stack}.layers.{i}"
@@ -304,6 +312,7 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
                     points[f"{name}.{site}.{kind}"] = Point(f"{path}.{theirs}.{OBSERVED}.{kind}")
                 out, norm = f"{path}.{theirs}.out_proj", f"{path}.{theirs}_layer_norm"
                 points[f"{name}.{site}.out"] = Point(out, pick=interleave)
+                points[f"{name}.{site}.add"] = Point(norm, "input", interleave)
                 points[f"{name}.{site}.norm"] = Point(norm, pick=interleave)
             for kind, module, pick in (
                 ("pre", "fc1", unchanged),
@@ -311,6 +320,7 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
                 ("out", "fc2", interleave),
             ):
                 points[f"{name}.ffn.{kind}"] = Point(f"{path}.{module}", pick=pick)
+            points[f"{name}.ffn.add"] = Point(f"{path}.final_layer_norm", "input", interleave)
             points[f"{name}.out"] = Point(path, pick=interleave)
     points["logits"] = Point("lm_head")
     return points
@@ -359,16 +369,20 @@ def _observed_attention(
     """MarianMT's eager attention, its tensors passed through hook points on the way.
 
     Scores are the one thing that it does not hand out: they are computed here once more, from
-    its own q, k and scale.
+    its own q, k and scale. What is added to them, zero, is there for their gradient alone.
     """
     points = module.get_submodule(OBSERVED)
     query, key, value = points["q"](query), points["k"](key), points["v"](value)
-    points["scores"](query @ key.mT * scaling)
+    scores = query.detach() @ key.detach().mT * scaling
+    scores = points["scores"](scores.requires_grad_(query.requires_grad))
+    if query.requires_grad:
+        zero = scores - scores.detach()
+        attention_mask = zero if attention_mask is None else attention_mask + zero
     context, weights = eager_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **options
     )  # context (B, Q, H, E), weights (B, H, Q, K)
     points["weights"](weights)
-    points["context"](context.transpose(1, 2))
+    context = points["context"](context.transpose(1, 2)).transpose(1, 2)
     return context, weights
 
 
@@ -392,6 +406,12 @@ def logits_of(
         decoder_input_ids=decoder_input_ids,
         use_cache=False,
     ).logits
+
+
+def _project(marian: MarianMTModel, x: Tensor) -> Tensor:
+    """Score the vocabulary for the output of any decoder layer, (..., D), features in our order."""
+    x = x[..., _sines_first(marian.config.d_model).to(x.device)]
+    return marian.lm_head(x) + marian.final_logits_bias
 
 
 def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:

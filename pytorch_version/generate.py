@@ -286,7 +286,7 @@ def next_logits(model: Transformer, tokens: Tensor, cache: DecoderCache) -> Tens
     Returns:
         Logits of the next token, (R, V).
     """
-    x = model.embed(tokens[:, None], cache.position)  # (R, 1, D)
+    x = model.embed(tokens[:, None], model.decoder, cache.position)  # (R, 1, D)
     for layer, own, memory in zip(model.decoder.layers, cache.own, cache.memory, strict=True):
         x = _layer_step(layer, x, own, memory, cache.allowed)
     cache.position += 1

@@ -88,10 +88,15 @@ class AddAndNorm(nn.Module):
         d_model: width D.
         dropout: rate in [0, 1), applied to the sublayer's output before it is added.
         norm: "post" or "pre".
+
+    Attributes:
+        add: hook point, (B, T, D): the residual sum.
+        norm: hook point and LayerNorm, (B, T, D).
     """
 
     def __init__(self, d_model: int, dropout: float, norm: Literal["post", "pre"]) -> None:
         super().__init__()
+        self.add = nn.Identity()
         self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(dropout)
         self.norm_first = norm == "pre"
@@ -99,8 +104,8 @@ class AddAndNorm(nn.Module):
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply ``sublayer`` to ``x`` (B, T, D); returns (B, T, D)."""
         if self.norm_first:
-            return x + self.dropout(sublayer(self.norm(x)))
-        return self.norm(x + self.dropout(sublayer(x)))
+            return self.add(x + self.dropout(sublayer(self.norm(x))))
+        return self.norm(self.add(x + self.dropout(sublayer(x))))
 
 
 class EncoderLayer(nn.Module):

@@ -7,6 +7,7 @@ model (d_model), V vocabulary entries.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ class Stack(nn.Module):
         config: shape of the model.
 
     Attributes:
+        lookup: hook point: the embedding of each token, (B, T, D), before it is scaled.
         embed: hook point: the sum of embedding and position, (B, T, D), with the dropout of
             section 5.4.
         norm: the last LayerNorm of the pre-norm variant; the identity in the paper's post-norm,
@@ -39,6 +41,7 @@ class Stack(nn.Module):
 
     def __init__(self, layer_type: type[EncoderLayer | DecoderLayer], config: ModelConfig) -> None:
         super().__init__()
+        self.lookup = nn.Identity()
         self.embed = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             layer_type(config.d_model, config.num_heads, config.d_ff, config.dropout, config.norm)
@@ -74,6 +77,10 @@ class Transformer(nn.Module):
         vocab_size: V, entries of the joint vocabulary.
         pad_id: the id that fills up shorter sentences.
         max_positions: longest source or target, in tokens.
+
+    Attributes:
+        norm: "post" or "pre".
+        logits: hook point, (B, T, V).
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.pad_id = pad_id
+        self.norm = config.norm
         self.embedding = nn.Embedding(vocab_size, config.d_model, padding_idx=pad_id)
         self.positions = SinusoidalPositions(max_positions, config.d_model)
         self.encoder = Stack(EncoderLayer, config)
@@ -108,7 +116,7 @@ class Transformer(nn.Module):
 
     def encode(self, src_ids: Tensor) -> Tensor:
         """Read the source (B, S); returns the memory (B, S, D)."""
-        return self.encoder(self.embed(src_ids), self.source_allowed(src_ids))
+        return self.encoder(self.embed(src_ids, self.encoder), self.source_allowed(src_ids))
 
     def decode(self, tgt_ids: Tensor, memory: Tensor, allowed: Tensor) -> Tensor:
         """Score every next token of ``tgt_ids`` (B, T) given the memory (B, S, D).
@@ -122,26 +130,29 @@ class Transformer(nn.Module):
             Logits, (B, T, V).
         """
         causal = causal_mask(tgt_ids.size(1), tgt_ids.device)
-        return self.project(self.decoder(self.embed(tgt_ids), memory, causal, allowed))
+        embedded = self.embed(tgt_ids, self.decoder)
+        return self.project(self.decoder(embedded, memory, causal, allowed))
 
     def source_allowed(self, src_ids: Tensor) -> Tensor:
         """Where attention to the source (B, S) is allowed: (B, 1, 1, S), True at real tokens."""
         return padding_mask(src_ids, self.pad_id)
 
-    def embed(self, ids: Tensor, first_position: int = 0) -> Tensor:
+    def embed(self, ids: Tensor, stack: Stack, first_position: int = 0) -> Tensor:
         """Embed tokens (section 3.4) and add their positions (section 3.5).
 
             Embedding(ids) * sqrt(d_model) + PE(position)
 
         Args:
             ids: (B, T) tokens.
+            stack: the encoder or decoder, whichever reads them.
             first_position: position of ``ids[:, 0]``; above 0 while decoding step by step.
 
         Returns:
             (B, T, D), before dropout.
         """
         scale = math.sqrt(self.embedding.embedding_dim)
-        return self.embedding(ids) * scale + self.positions(ids.size(1), first_position)
+        looked_up = stack.lookup(self.embedding(ids))
+        return looked_up * scale + self.positions(ids.size(1), first_position)
 
     def project(self, x: Tensor) -> Tensor:
         """Score the vocabulary for ``x`` (..., D) with the embedding matrix: (..., V)."""
@@ -182,28 +193,51 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.embedding.weight[self.pad_id])
 
 
-def hook_points(num_layers: int) -> dict[str, Point]:
+# Where a sublayer holds what is called so.
+ATTENTION_POINTS = {
+    "q": "q", "k": "k", "v": "v", "scores": "attention.scores", "weights": "attention.weights",
+    "context": "context", "out": "w_o",
+}  # fmt: skip
+FFN_POINTS = {"pre": "pre", "act": "act", "out": "out"}
+
+
+def hook_points(num_layers: int, norm: Literal["post", "pre"] = "post") -> dict[str, Point]:
     """Where each quantity can be read, in the order of computation; see `utils.capture`.
 
     Scores and weights only fire under `explicit_attention`.
     """
     points = {}
     for stack, sites in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "cross_attn"))):
-        points[f"{stack}.embed"] = Point(f"{stack}.embed")
+        for name in ("lookup", "embed"):
+            points[f"{stack}.{name}"] = Point(f"{stack}.{name}")
         for i in range(num_layers):
-            name, path = f"{stack}.{i}", f"{stack}.layers.{i}"
-            for site in sites:
-                for kind in ("q", "k", "v", "attention.scores", "attention.weights", "context"):
-                    canonical = kind.removeprefix("attention.")
-                    points[f"{name}.{site}.{canonical}"] = Point(f"{path}.{site}.{kind}")
-                points[f"{name}.{site}.out"] = Point(f"{path}.{site}.w_o")
-                add_norm = f"{path}.add_norm_{site.removesuffix('_attn')}"
-                points[f"{name}.{site}.norm"] = Point(f"{add_norm}.norm")
-            for kind in ("pre", "act", "out"):
-                points[f"{name}.ffn.{kind}"] = Point(f"{path}.ffn.{kind}")
-            points[f"{name}.out"] = Point(path)
+            for site in (*sites, "ffn"):
+                points |= _sublayer_points(f"{stack}.{i}.{site}", f"{stack}.layers.{i}", norm)
+            points[f"{stack}.{i}.out"] = Point(f"{stack}.layers.{i}")
+        if norm == "pre":
+            points[f"{stack}.norm"] = Point(f"{stack}.norm")
     points["logits"] = Point("logits")
     return points
+
+
+def _sublayer_points(name: str, layer: str, norm: str) -> dict[str, Point]:
+    """The points of an attention or feed-forward network with the norm and sum around it.
+
+    Args:
+        name: of the sublayer, canonical.
+        layer: path of the layer that holds it.
+        norm: "post" or "pre".
+    """
+    site = name.rpartition(".")[2]
+    modules = FFN_POINTS if site == "ffn" else ATTENTION_POINTS
+    inner = {kind: f"{site}.{module}" for kind, module in modules.items()}
+    add_norm = f"add_norm_{site.removesuffix('_attn')}"
+    add, layer_norm = {"add": f"{add_norm}.add"}, {"norm": f"{add_norm}.norm"}
+    if norm == "pre":
+        kinds = layer_norm | inner | add
+    else:  # the norm of the last sublayer is the layer's output
+        kinds = inner | add | ({} if site == "ffn" else layer_norm)
+    return {f"{name}.{kind}": Point(f"{layer}.{path}") for kind, path in kinds.items()}
 
 
 @contextmanager
@@ -220,9 +254,12 @@ def explicit_attention(model: Transformer) -> Iterator[None]:
 def inside(model: Transformer) -> Inside:
     """How to look into the scratch model."""
     return Inside(
-        points=hook_points(len(model.encoder.layers)),
+        points=hook_points(len(model.encoder.layers), model.norm),
         explicit_attention=explicit_attention,
         logits_of=lambda model, src_ids, tgt_ids: model(src_ids, tgt_ids),
+        project=lambda model, x: model.project(model.decoder.norm(x)),
+        in_common_names=dict,
+        common_name=str,
     )
 
 

@@ -109,7 +109,7 @@ def test_the_comparison_says_how_far_apart_the_two_are(learnt):
     for rows in (found["parity"], found["parity_back"]):
         points = [row["point"] for row in rows]
         assert len(set(points)) == len(points) > 70
-        assert points[0] == "encoder.embed"
+        assert points[0] == "encoder.lookup"
         assert {"logits", "loss", "step"} < set(points)
         for row in rows:
             assert {"point", "max_abs_fp32", "max_abs_fp64", "tolerance", "ok"} <= set(row)

@@ -185,7 +185,7 @@ def test_parts_are_named_in_order_below_their_points(parity_figure):
     points = [row.point for row in rows]
     assert middle["logits, loss"] == points.index("logits") + 0.5
     assert middle["optimizer step"] == points.index("step") + 0.5
-    assert middle["encoder layer 2"] == points.index("encoder.1.self_attn.q") + 5.5
+    assert middle["encoder layer 2"] == points.index("encoder.1.self_attn.q") + 6.5
     assert fits(parity_figure)
 
 

@@ -96,7 +96,7 @@ def test_positions_are_no_parameters_and_survive_a_round_trip(model, batch, tmp_
 def test_embedding_is_scaled_once_and_positions_added(model):
     ids = torch.tensor([[5, 9]])
     by_hand = model.embedding.weight[ids] * math.sqrt(16) + model.positions.table[:2]
-    torch.testing.assert_close(model.embed(ids), by_hand)
+    torch.testing.assert_close(model.embed(ids, model.encoder), by_hand)
 
 
 def test_one_matrix_has_three_uses(model, batch):
@@ -140,7 +140,7 @@ def test_future_tokens_do_not_change_past_logits(model, batch):
 
 def test_future_tokens_get_no_gradient(model, batch):
     src_ids, tgt_ids = batch
-    embedded = model.embed(tgt_ids).detach().requires_grad_()
+    embedded = model.embed(tgt_ids, model.decoder).detach().requires_grad_()
     causal = torch.ones(6, 6, dtype=torch.bool).tril()[None, None]
     memory, allowed = model.encode(src_ids), model.source_allowed(src_ids)
     model.decoder(embedded, memory, causal, allowed)[:, 2].square().sum().backward()

@@ -80,16 +80,12 @@ def transplanted_from(marian: MarianMTModel, name: str) -> scratch.Transformer:
 
 def scratch_side(model: scratch.Transformer) -> Side:
     """The scratch model as one side of a comparison."""
-    return Side(model=model, in_common_names=dict, **vars(scratch.inside(model)))
+    return Side(model=model, **vars(scratch.inside(model)))
 
 
 def marian_side(marian: MarianMTModel) -> Side:
     """A MarianMT model as one side of a comparison."""
-    return Side(
-        model=marian,
-        in_common_names=huggingface.from_marian,
-        **vars(huggingface.inside(marian)),
-    )
+    return Side(model=marian, **vars(huggingface.inside(marian)))
 
 
 def run_both(settings: Settings) -> None:

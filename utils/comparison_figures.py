@@ -92,7 +92,7 @@ def _part(point: str) -> str:
     stack, _, rest = point.partition(".")
     if stack == "gradient":
         return "gradients"
-    if rest == "embed":
+    if rest in ("lookup", "embed"):
         return "embedding"
     if stack in ("encoder", "decoder"):
         return f"{stack} layer {int(rest.partition('.')[0]) + 1}"

@@ -5,7 +5,7 @@ Knows neither implementation: each comes as a `Side`, its tensors under the cano
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +31,9 @@ class Side(Inside):
 
     Attributes:
         model: on its device.
-        in_common_names: from weights or gradients by the model's own names to the common ones.
     """
 
     model: nn.Module
-    in_common_names: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,14 @@ def first_difference(rows: Sequence[Row]) -> str | None:
 
 # What a reader calls the points, by how their names end, in the order of computation.
 STAGES = {
+    "embedding lookup": (".lookup",),
     "embedding + positions": (".embed",),
     "Q, K, V": (".self_attn.q", ".self_attn.k", ".self_attn.v"),
     "scores": (".self_attn.scores",),
     "attention weights": (".self_attn.weights",),
     "context": (".self_attn.context",),
     "output projection": (".self_attn.out",),
+    "residual sum": (".add",),
     "LayerNorm": ("_attn.norm",),
     "feed-forward": (".ffn.pre", ".ffn.act", ".ffn.out"),
     "cross-attention": tuple(

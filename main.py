@@ -21,10 +21,11 @@ HONOURED = {
     "pytorch": ("run", "data", "model", "training"),
     "huggingface": ("run", "data", "model", "training"),
     "both": ("run", "data", "model", "training"),
+    "analysis": ("run", "data", "analysis"),
     "test": ("run",),
 }
 # Options that are accepted but have nothing to act on yet; the user is told.
-WITHOUT_EFFECT = ("visualize", "track_internals", "track_every", "wandb", "wandb_project", "lang")
+WITHOUT_EFFECT = ("wandb", "wandb_project", "lang")
 
 
 SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
@@ -51,7 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
         choices=tuple(HONOURED),
         default="both",
         help="pytorch: train the scratch Transformer; huggingface: train MarianMT; both: train "
-        "both alike and prove that they are one model; test: check the installation "
+        "both alike and prove that they are one model; analysis: look into a trained model; test: "
+        "check the installation "
         "(default: %(default)s)",
     )
     add_options(parser)
@@ -102,7 +104,11 @@ def run(settings: Settings) -> int:
         from utils.selfcheck import run_selfcheck
 
         return run_selfcheck(settings.run)
-    if settings.version == "pytorch":
+    if settings.version == "analysis":
+        from utils.report import run_analysis
+
+        run_analysis(settings)
+    elif settings.version == "pytorch":
         from pytorch_version.train import run as train_scratch
 
         train_scratch(settings, export)

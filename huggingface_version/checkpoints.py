@@ -15,11 +15,12 @@ from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from utils import distributed
+from utils import checkpoint, distributed
 from utils.checkpoint import CheckpointError
 from utils.progress import Progress
 from utils.results import log
 
+TRACKING = "tracking.pt"
 RECORD = "run.json"  # written last: a folder without it is not whole
 
 
@@ -32,6 +33,7 @@ class Saved(NamedTuple):
         fingerprint: of its dataset.
         progress: how far it had come.
         world_size: processes that trained together.
+        tracking: state of the `utils.tracking.Tracker`.
     """
 
     folder: Path
@@ -39,12 +41,18 @@ class Saved(NamedTuple):
     fingerprint: str
     progress: Progress
     world_size: int
+    tracking: dict[str, Any]
 
 
-def write_record(
-    folder: Path, config: dict[str, Any], fingerprint: str, progress: Progress
+def complete(
+    folder: Path,
+    config: dict[str, Any],
+    fingerprint: str,
+    progress: Progress,
+    tracking: dict[str, Any],
 ) -> None:
-    """Complete a checkpoint folder that the Trainer has just written."""
+    """Add what is missing to a checkpoint folder that the Trainer has just written."""
+    checkpoint.save(folder / TRACKING, tracking)
     content = {
         "config": config,
         "fingerprint": fingerprint,
@@ -111,6 +119,7 @@ def _load(folder: Path) -> Saved:
             record["fingerprint"],
             Progress(**record["progress"]),
             record["world_size"],
+            checkpoint.load(folder / TRACKING),
         )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not an intact checkpoint ({error})") from error

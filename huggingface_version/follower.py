@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import TrainerCallback
 
 from utils.interrupt import SignalWatch
 from utils.progress import Progress, Stopwatch
 from utils.recorder import Recorder
+from utils.tracking import Tracker
 
 
 class Follower(TrainerCallback):
@@ -21,6 +23,8 @@ class Follower(TrainerCallback):
         num_steps: optimizer steps planned.
         watch: knows of signals.
         complete: adds to a checkpoint folder what the Trainer did not write.
+        model: what is trained, not wrapped.
+        tracker: looks into it; None in a process that writes nothing.
     """
 
     def __init__(
@@ -30,8 +34,11 @@ class Follower(TrainerCallback):
         num_steps: int,
         watch: SignalWatch,
         complete: Callable[[Path], None],
+        model: nn.Module,
+        tracker: Tracker | None,
     ) -> None:
         self._recorder, self._progress, self._num_steps = recorder, progress, num_steps
+        self._model, self._tracker = model, tracker
         self._watch, self._complete = watch, complete
         self._stopwatch = Stopwatch(progress)
         self._bar = None
@@ -46,20 +53,26 @@ class Follower(TrainerCallback):
             self._bar.close()
 
     def step(self, line: dict[str, Any]) -> None:
-        """Take a step's line for ``metrics.jsonl``."""
+        """Take a step's line for ``metrics.jsonl``, then probe the model if it is time to."""
         self._progress.tokens += line["tokens"]
         if self._recorder is None:
             return
         if newest := self._recorder.step(line):
-            self._bar.set_postfix_str(
-                f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, "
-                f"{self._stopwatch.tokens_per_sec():,.0f} tokens/s"
-            )
+            speed = self._stopwatch.tokens_per_sec()
+            self._bar.set_postfix_str(self._recorder.bar_text(newest, speed))
         self._bar.update()
+        self._tracker.after_step(self._model, line["step"], line["epoch"])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Start the clock."""
+        """Start the clock, and probe the model before the first step."""
         self._stopwatch.__enter__()
+        if self._tracker and state.global_step == 0:
+            self._tracker.after_step(self._model, 0, epoch=1)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Let the tracker remember the weights."""
+        if self._tracker:
+            self._tracker.before_step(self._model, state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """After a signal, save and stop; after an epoch's last step once it is evaluated."""

@@ -31,6 +31,7 @@ from huggingface_version.generate import generation_config
 from utils.capture import Inside, Point, unchanged
 from utils.config import ModelConfig, UserError
 from utils.decoding import Decoding
+from utils.operations import Variant
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 OBSERVED = "observed"  # name of our attention function among transformers' implementations
@@ -127,6 +128,11 @@ def inside(marian: MarianMTModel) -> Inside:
         in_common_names=from_marian,
         common_name=_common_name,
     )
+
+
+def variant(config: MarianConfig) -> Variant:
+    """How a MarianMT model differs from the paper's."""
+    return Variant(activation=config.activation_function, scaled=config.scale_embedding)
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> MarianMTModel:

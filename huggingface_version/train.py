@@ -26,10 +26,12 @@ from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
+from utils.inspection import Subject
 from utils.interrupt import SignalWatch, interrupted
 from utils.progress import Progress
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
+from utils.tracking import Tracker
 
 # Makes the weights to begin with, by the scratch model's names.
 InitialWeights = Callable[[Experiment], Mapping[str, Tensor]]
@@ -69,7 +71,9 @@ class Run:
             experiment.decoding,
             initial_weights(experiment),
         ).to(self.arguments.device)
-        self.recorder: Recorder | None = None  # only one process writes
+        # Only one process writes, and looks inside.
+        self.recorder: Recorder | None = None
+        self.tracker: Tracker | None = None
 
     def is_finished(self) -> bool:
         """Whether all steps planned have been made."""
@@ -102,6 +106,9 @@ class Run:
         self.folder = ResultsFolder.create(output_dir, "huggingface", keep)
         self.folder.drop_metrics_after(self.progress.step)
         self.recorder = Recorder(self.folder, self.settings, self.data, "huggingface")
+        self.tracker = self.experiment.tracker(model.inside(self.marian), self.recorder.probed)
+        if self.resumed:
+            self.tracker.load_state_dict(self.resumed.tracking)
         self.recorder.announce(self.marian, self.arguments.device, self.experiment.num_steps)
         if self.resumed:
             log.info(f"Going on after step {self.progress.step:,}")
@@ -110,7 +117,13 @@ class Run:
         """Train; afterwards the model has its best weights."""
         config = self.settings.train
         follower = Follower(
-            self.recorder, self.progress, self.experiment.num_steps, watch, self._complete
+            self.recorder,
+            self.progress,
+            self.experiment.num_steps,
+            watch,
+            self._complete,
+            self.marian,
+            self.tracker,
         )
         nlls = [record["nll"] for record in self._evaluations()]
         trainer = ExperimentTrainer(
@@ -138,7 +151,13 @@ class Run:
         saved, as if they were the newest epochs.
         """
         fingerprint = self.data.corpus.fingerprint()
-        checkpoints.write_record(folder, self.settings.flat(), fingerprint, self.progress)
+        checkpoints.complete(
+            folder,
+            self.settings.flat(),
+            fingerprint,
+            self.progress,
+            self.tracker.state_dict(),
+        )
         newest = self._epoch_checkpoints()[-self._checkpoints_to_keep() :]
         checkpoints.drop_all_but(
             self.folder.checkpoints, {folder, self._best_checkpoint(), *newest}
@@ -168,7 +187,7 @@ class Run:
         return evaluation.score_translations(translator, self.data.eval)
 
     def _evaluations(self) -> list[dict[str, Any]]:
-        return [r for r in self.folder.read_metrics() if r["kind"] == "eval"]
+        return self.folder.read_metrics("eval")
 
     def _epoch_checkpoints(self) -> list[Path]:
         """The checkpoints that were evaluated, by step."""
@@ -209,7 +228,20 @@ class Run:
             translations=translations,
         )
         best_step = min(self._evaluations(), key=lambda record: record["nll"])["step"]
-        self.recorder.finish(self.progress, best_step, metrics, translations, self.arguments.device)
+        self.recorder.finish(
+            self.progress,
+            best_step,
+            metrics,
+            translations,
+            Subject(
+                name=str(self.folder.path),
+                model=self.marian,
+                inside=model.inside(self.marian),
+                variant=model.variant(self.marian.config),
+                vocabulary=self.data.tokenizer,
+            ),
+            self.tracker,
+        )
 
 
 def training_arguments(

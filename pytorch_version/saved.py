@@ -1,7 +1,7 @@
 """A model by its configuration, or from a ``.pt`` file alone."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,12 +26,14 @@ class Saved(NamedTuple):
         tokenizer: its tokenizer.
         decoding: the search of the run.
         weights: state dict.
+        options: of its run, by option name.
     """
 
     config: ModelConfig
     tokenizer: Tokenizer
     decoding: Decoding
     weights: dict[str, Tensor]
+    options: dict[str, Any]
 
 
 def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
@@ -47,6 +49,7 @@ def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
         Tokenizer.from_json(content["tokenizer"]),
         Decoding(options["max_length"], options["beam_size"], options["length_penalty"]),
         content["model"],
+        options,
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pytorch_version.generate import translate
-from pytorch_version.model import Transformer
+from pytorch_version.model import Transformer, inside
 from pytorch_version.saved import build_model
 from pytorch_version.state import TrainingState
 from utils import checkpoint, evaluation
@@ -21,8 +21,10 @@ from utils.config import Settings, TrainConfig, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
+from utils.inspection import Subject
 from utils.interrupt import SignalWatch, interrupted
 from utils.objective import smoothed_loss_sum
+from utils.operations import Variant
 from utils.progress import Stopwatch
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
@@ -112,13 +114,13 @@ class Run:
     def __init__(
         self, experiment: Experiment, export: Export, resumed: dict[str, Any] | None = None
     ) -> None:
+        self.experiment, self.resumed = experiment, resumed
         self.settings, self.data = experiment.settings, experiment.data
         self.config, self.num_steps = experiment.settings.train, experiment.num_steps
         self.sampler, self.decoding = experiment.sampler, experiment.decoding
         self.export = export
         device = select_device(self.settings.run.device)
         self.state = TrainingState.start(initial_model(experiment).to(device), self.config)
-        self.resumed = resumed is not None
         if resumed is not None:
             self._take_up(resumed)
 
@@ -131,10 +133,13 @@ class Run:
         """
         reset_peak_memory(self.state.model.device)
         output_dir = Path(self.settings.run.output_dir)
-        self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed)
+        self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed is not None)
         self.folder.checkpoints.mkdir(exist_ok=True)
         self.folder.drop_metrics_after(self.state.progress.step)
         self.recorder = Recorder(self.folder, self.settings, self.data, "pytorch")
+        self.tracker = self.experiment.tracker(inside(self.state.model), self.recorder.probed)
+        if self.resumed:
+            self.tracker.load_state_dict(self.resumed["tracking"])
         self.recorder.announce(self.state.model, self.state.model.device, self.num_steps)
         if self.resumed:
             log.info(f"Going on after step {self.state.progress.step:,}")
@@ -159,19 +164,22 @@ class Run:
             self.settings.data.num_workers,
             pin_memory=model.device.type == "cuda",
         )
+        if progress.step == 0:
+            with Stopwatch(progress):
+                self.tracker.after_step(model, 0, epoch=1)
         with self.recorder.progress_bar(self.num_steps, progress.step) as bar:
             while not self.is_finished():
                 self.sampler.set_epoch(progress.epoch, skip=progress.batches)
                 batches_in_epoch = progress.batches + len(self.sampler)
                 with Stopwatch(progress) as stopwatch:
                     for batches in groups_of(loader, config.gradient_accumulation_steps):
+                        self.tracker.before_step(model, progress.step + 1)
                         line = train_step(self.state, forward, batches, config)
                         if newest := self.recorder.step(line):
-                            bar.set_postfix_str(
-                                f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, "
-                                f"{stopwatch.tokens_per_sec():,.0f} tokens/s"
-                            )
+                            speed = stopwatch.tokens_per_sec()
+                            bar.set_postfix_str(self.recorder.bar_text(newest, speed))
                         bar.update()
+                        self.tracker.after_step(model, progress.step, line["epoch"])
                         if progress.step % SAVE_EVERY == 0:
                             self.recorder.flush_steps()
                             stopwatch.update()
@@ -249,7 +257,20 @@ class Run:
             translations=translations,
         )
         self.export(self.folder.checkpoints / "best_model.pt", self.folder.path)
-        self.recorder.finish(progress, best["step"], metrics, translations, model.device)
+        self.recorder.finish(
+            progress,
+            best["step"],
+            metrics,
+            translations,
+            Subject(
+                name=str(self.folder.checkpoints / "best_model.pt"),
+                model=model.eval(),
+                inside=inside(model),
+                variant=Variant(),
+                vocabulary=self.data.tokenizer,
+            ),
+            self.tracker,
+        )
 
     def _save(self, name: str, with_training: bool = False) -> None:
         """Write a checkpoint that needs nothing else to be used, or to be trained on."""
@@ -264,6 +285,7 @@ class Run:
         }
         if with_training:
             content["training"] = self.state.state_dict()
+            content["tracking"] = self.tracker.state_dict()
         checkpoint.save(self.folder.checkpoints / name, content)
 
     def _take_up(self, saved: dict[str, Any]) -> None:

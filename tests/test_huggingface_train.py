@@ -21,7 +21,7 @@ import main
 from huggingface_version import custom_trainer
 from huggingface_version import train as train_module
 from huggingface_version.custom_trainer import ExperimentTrainer
-from tests.test_train import metrics_of, summary_of
+from tests.test_train import all_lines_of, metrics_of, summary_of
 from utils.comparison import initial_weights
 from utils.data import prepare
 from utils.experiment import Experiment
@@ -88,9 +88,9 @@ def assert_same(one, two):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def assert_same_outcome(folder, whole):
+def assert_same_outcome(folder, whole, lines_of=all_lines_of):
     """Line by line, and bit by bit in the last checkpoint and the model that was saved."""
-    assert metrics_of(folder) == metrics_of(whole)
+    assert lines_of(folder) == lines_of(whole)
     assert_same(weights_of(folder), weights_of(whole))
     last = f"checkpoints/checkpoint-{max(checkpoints_of(whole))}"
     assert_same(weights_of(folder / last), weights_of(whole / last))
@@ -192,21 +192,27 @@ def test_a_run_writes_its_files_and_no_others(learnt):
         "tokenizer_config.json",
         "training_args.bin",
         "logs/metrics.jsonl",
+        "logs/tracking.npz",
         "logs/train.log",
         "logs/translations.jsonl",
         "summary.json",
         "visualizations/manifest.json",
+        "visualizations/qkv/qkv_evolution.png",
         "visualizations/training_curves.png",
+        *(f"visualizations/attention/attention_step_{step}.png" for step in (0, 6, 24, 54, 96)),
     }
     assert {name.split("/")[1] for name in in_checkpoints} == {
         f"checkpoint-{step}" for step in (72, 84, 96)
     }
-    assert {"run.json", "model.safetensors", "optimizer.pt", "trainer_state.json"} <= {
+    assert {"run.json", "tracking.pt", "model.safetensors", "optimizer.pt"} <= {
         name.split("/")[2] for name in in_checkpoints
     }
     assert set(summary_of(folder)["files"]) == written
     manifest = json.loads((folder / "visualizations" / "manifest.json").read_text("utf-8"))
-    assert [record["file"] for record in manifest] == ["training_curves.png"]
+    figures = {f"visualizations/{record['file']}" for record in manifest}
+    assert figures == {name for name in written if name.endswith(".png")}
+    followed = next(r for r in manifest if r["file"] == "qkv/qkv_evolution.png")
+    assert len(followed["probe_sentences"]) == 8
 
 
 def test_both_versions_write_the_same_kinds_of_lines(learnt):
@@ -551,7 +557,8 @@ def test_more_epochs_go_on_after_a_finished_run(tmp_path):
     whole = run(tmp_path / "whole", *schedule, "--epochs", "3")
     folder = run(tmp_path, *schedule, "--epochs", "2")
     assert run(tmp_path, "--resume", "--epochs", "3") == folder
-    assert_same_outcome(folder, whole)
+    # A longer run is probed at other steps.
+    assert_same_outcome(folder, whole, lines_of=metrics_of)
 
 
 def test_more_steps_go_on_within_the_epoch(tmp_path):

@@ -116,8 +116,11 @@ def effective_rank(vectors: np.ndarray) -> np.ndarray:
         vectors: (H, N, E).
 
     Returns:
-        (H,): from 1, all on one line, to min(N, E), all directions alike; 0 of zero vectors.
+        (H,): from 1, all on one line, to min(N, E), all directions alike; 0 of zero vectors, NaN
+        of what is not finite.
     """
+    if not np.isfinite(vectors).all():
+        return np.full(len(vectors), np.nan)
     values = np.linalg.svd(vectors, compute_uv=False)
     sums = values.sum(axis=-1, keepdims=True)
     shares = values / np.maximum(sums, TINY)

@@ -82,13 +82,15 @@ class TokenizedPairs(Dataset):
         return self._ids[index]
 
 
-def collate(examples: Sequence[tuple[list[int], list[int]]]) -> Batch:
-    """Pad (source ids, target ids) pairs into one `Batch`."""
+def collate(
+    examples: Sequence[tuple[list[int], list[int]]], start_id: int = BOS_ID, pad_id: int = PAD_ID
+) -> Batch:
+    """Pad (source ids, target ids) pairs into one `Batch`; other models have other special ids."""
     src, tgt = zip(*examples, strict=True)
     num_target_tokens = sum(map(len, tgt))
     return Batch(
-        src_ids=pad_sources(src),
-        decoder_input_ids=_padded([[BOS_ID, *ids[:-1]] for ids in tgt], PAD_ID),
+        src_ids=_padded(src, pad_id),
+        decoder_input_ids=_padded([[start_id, *ids[:-1]] for ids in tgt], pad_id),
         labels=_padded(tgt, IGNORED_LABEL),
         num_tokens=sum(map(len, src)) + num_target_tokens,
         num_target_tokens=num_target_tokens,

@@ -159,7 +159,9 @@ class Comparison:
             back=back,
             paired=self.paired_training(),
             summaries=self.summaries(),
-            records={name: folder.read_metrics() for name, folder in self.folders.items()},
+            records={
+                name: folder.read_metrics("train", "eval") for name, folder in self.folders.items()
+            },
             translations=self.translations(),
             attention=self.cross_attention(),
             num_steps=self.experiment.num_steps,

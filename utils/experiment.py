@@ -5,10 +5,17 @@ import math
 from dataclasses import dataclass
 
 from utils.batching import LengthBatches
+from utils.capture import Inside
 from utils.config import Settings
 from utils.data import PreparedData
 from utils.decoding import Decoding
 from utils.objective import with_schedule
+from utils.tracking import ProbePlan, Report, Tracker
+
+# Probes in a run, so that they cost at most 5 % of the training time (a fifth with
+# --track_internals) in one that lasts minutes; shorter ones have fewer.
+PROBES, CLOSE_PROBES, LEAST_PROBES = 12, 40, 4
+STEPS, CLOSE_STEPS = 400, 100  # of training for each probe, at least
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,26 @@ class Experiment:
     sampler: LengthBatches
     num_steps: int
     decoding: Decoding
+
+    def tracker(self, inside: Inside, report: Report) -> Tracker:
+        """What follows a model while it is trained.
+
+        Args:
+            inside: how to look into it.
+            report: takes each probe.
+        """
+        run = self.settings.run
+        count = CLOSE_PROBES if run.track_internals else PROBES
+        most = max(LEAST_PROBES, self.num_steps // (CLOSE_STEPS if run.track_internals else STEPS))
+        return Tracker(
+            inside,
+            self.data.eval,
+            self.data.tokenizer,
+            self.settings.train.label_smoothing,
+            ProbePlan(self.num_steps, run.track_every, min(count, most)),
+            run.track_internals,
+            report,
+        )
 
     @classmethod
     def plan(

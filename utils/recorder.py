@@ -11,8 +11,14 @@ from utils.config import Settings
 from utils.data import PreparedData
 from utils.environment import describe_device, describe_environment, peak_memory_mb
 from utils.evaluation import Translations
+from utils.history import History
+from utils.insight import look_inside
+from utils.inspection import Subject
 from utils.progress import Progress
 from utils.results import RESULT, ResultsFolder, RunFailed, log
+from utils.timelines import in_words
+from utils.tracking import Tracker
+from utils.tracking_figures import ATTENTION_AT_STEP, live_figures
 from utils.visualization import training_curves
 
 EARLY_STEPS = 1000  # before, a decoder that ignores the source is no cause for concern
@@ -38,6 +44,8 @@ class Recorder:
         self._settings = settings
         self._data = data
         self._steps: list[dict[str, Any]] = []
+        self._title = f"Transformer ({version}) on {data.corpus.name}"
+        self._newest_probe = ""
 
     def announce(self, model: torch.nn.Module, device: torch.device, num_steps: int) -> None:
         """Say what is about to be trained on what."""
@@ -75,6 +83,16 @@ class Recorder:
             disable=True if self._settings.run.quiet else None,  # None: off unless on a terminal
         )
 
+    def bar_text(self, newest: dict[str, Any], tokens_per_sec: float) -> str:
+        """What stands beside the progress bar.
+
+        Args:
+            newest: a line that `step` returned.
+            tokens_per_sec: real tokens trained on.
+        """
+        text = f"loss {newest['loss']:.3f}, lr {newest['lr']:.1e}, {tokens_per_sec:,.0f} tokens/s"
+        return f"{text}, {self._newest_probe}" if self._newest_probe else text
+
     def step(self, line: dict[str, Any]) -> dict[str, Any] | None:
         """Take the line of a training step, whose loss and gradient norm may still be tensors.
 
@@ -109,6 +127,27 @@ class Recorder:
                 )
         return lines[-1]
 
+    def probed(self, line: dict[str, Any], history: History) -> None:
+        """Take a probe: write its numbers and redraw the figures.
+
+        Args:
+            line: for ``metrics.jsonl``.
+            history: all probes so far.
+        """
+        self.flush_steps()
+        self.folder.append_metrics([line])
+        history.save(self.folder.path)
+        run = self._settings.run
+        if run.track_internals:
+            self._newest_probe = in_words(line)
+        log.debug("probe at step %d: %s", line["step"], in_words(line))
+        if run.visualize is not False:
+            # MarianMT's run has one figure a step; those whose maps were thinned out go.
+            kept = {ATTENTION_AT_STEP.format(step=step) for step in history.maps}
+            self.folder.drop_figures(ATTENTION_AT_STEP.format(step="*"), kept)
+            for name, figure, record in live_figures(self._version, history, self._title):
+                self.folder.save_figure(figure, name, run.figure_format, record)
+
     def evaluated(
         self, step: int, epoch: int, scores: dict[str, float], translations: Translations
     ) -> None:
@@ -139,7 +178,8 @@ class Recorder:
         best_step: int,
         metrics: dict[str, Any],
         translations: Translations,
-        device: torch.device,
+        subject: Subject,
+        tracker: Tracker,
     ) -> None:
         """Write figures and summary of the best model and print its result.
 
@@ -148,9 +188,14 @@ class Recorder:
             best_step: the step the best model comes from.
             metrics: as `utils.evaluation.final_metrics` gives them.
             translations: of the evaluation pairs, by the best model.
-            device: where the run happened.
+            subject: the best model.
+            tracker: what followed the training.
         """
         data, run = self._data, self._settings.run
+        device = next(subject.model.parameters()).device
+        metrics = metrics | look_inside(
+            subject, self.folder, self._settings, data, tracker.history()
+        )
         if run.visualize is not False:
             self._draw_curves(training.step)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
@@ -173,7 +218,8 @@ class Recorder:
                     "train_seconds": training.seconds,
                     "decode_sentences_per_sec": len(data.eval) / translations.seconds,
                     "peak_memory_mb": peak_memory_mb(device),
-                    "tracking_overhead": 0.0,
+                    # Of the time that training alone took.
+                    "tracking_overhead": tracker.seconds / (training.seconds - tracker.seconds),
                 },
                 "samples": shown,
             }
@@ -184,9 +230,8 @@ class Recorder:
         log.info(f"\n{self.folder.path / 'summary.json'}")
 
     def _draw_curves(self, step: int) -> None:
-        title = f"Transformer ({self._version}) on {self._data.corpus.name}"
         self.folder.save_figure(
-            training_curves(self.folder.read_metrics(), title),
+            training_curves(self.folder.read_metrics("train", "eval"), self._title),
             "training_curves",
             self._settings.run.figure_format,
             {

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,13 @@ class ResultsFolder:
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """All lines of ``logs/metrics.jsonl`` so far."""
+    def read_metrics(self, *kinds: str) -> list[dict[str, Any]]:
+        """The lines of ``logs/metrics.jsonl`` so far: of these kinds, or all."""
         if not self._metrics.exists():
             return []
-        return self.read_lines("logs/metrics.jsonl")
+        with open(self._metrics, encoding="utf-8", newline="\n") as file:
+            records = map(json.loads, file)
+            return [record for record in records if not kinds or record["kind"] in kinds]
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget what was logged after ``step``: a resumed run makes those steps again."""
@@ -120,6 +122,23 @@ class ResultsFolder:
         entries = json.loads(self._manifest.read_text("utf-8")) if self._manifest.exists() else []
         entries = [entry for entry in entries if entry["file"] != f"{name}.png"]
         self._write(self._manifest, [*entries, {"file": f"{name}.png"} | record])
+
+    def drop_figures(self, pattern: str, kept: Set[str]) -> None:
+        """Delete figures and their records.
+
+        Args:
+            pattern: of names below ``visualizations``, without their ending, e.g. ``maps/step_*``.
+            kept: names that stay.
+        """
+        root = self._manifest.parent
+        files = [f for f in root.glob(f"{pattern}.*") if _name_below(f, root) not in kept]
+        if not files:
+            return
+        gone = {f"{_name_below(file, root)}.png" for file in files}
+        entries = json.loads(self._manifest.read_text("utf-8"))
+        self._write(self._manifest, [entry for entry in entries if entry["file"] not in gone])
+        for file in files:
+            file.unlink()
 
     def has_summary(self) -> bool:
         """Whether a run in this folder came to its end."""
@@ -150,6 +169,11 @@ class ResultsFolder:
     def _write(self, path: Path, content: Any) -> None:
         text = json.dumps(_finite(content), ensure_ascii=False, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
+
+
+def _name_below(file: Path, root: Path) -> str:
+    """A file's path below ``root``, without its ending."""
+    return file.relative_to(root).with_suffix("").as_posix()
 
 
 def _free_name(path: Path) -> Path:

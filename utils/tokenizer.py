@@ -89,6 +89,18 @@ class Tokenizer:
         """Rebuild from what `to_json` gave."""
         return cls(RustTokenizer.from_str(text))
 
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer | None":
+        """Rebuild from a folder that `save` wrote; None if its tokenizer is no such one."""
+        file = folder / "tokenizer.json"
+        if not file.exists():
+            return None
+        rust = RustTokenizer.from_file(str(file))
+        ids = [rust.token_to_id(token) for token in SPECIAL_TOKENS]
+        if ids != [PAD_ID, BOS_ID, EOS_ID, UNK_ID] or rust.token_to_id(BYTE_PIECES[0]) is None:
+            return None
+        return cls(rust)
+
     def to_json(self) -> str:
         """The whole tokenizer as the text of a ``tokenizer.json``."""
         return self._rust.to_str()
@@ -96,6 +108,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, ended by </s>."""
         return self._rust.encode(text).ids
+
+    def encode_target(self, text: str) -> list[int]:
+        """The same as `encode`: the vocabulary is joint."""
+        return self.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in parallel."""

@@ -1,0 +1,367 @@
+"""The figures of a trained model, each with two sentences on what it shows."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from utils import alignment_figures, attention_figures, representation_figures, tracking_figures
+from utils.analysis import attention_label
+from utils.config import RunConfig
+from utils.history import History
+from utils.inspection import Inspection
+from utils.results import ResultsFolder
+from utils.timelines import timeline
+
+WEIGHTED_HEADS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """One figure and what to say about it.
+
+    Attributes:
+        name: of its file below ``visualizations``, without ending.
+        caption: two sentences: what is shown, and what this model shows in it.
+        draw: makes the figure.
+        record: for the manifest.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+    record: dict[str, Any]
+
+
+def write_exhibits(
+    shown: Sequence[Exhibit], folder: ResultsFolder, run: RunConfig, checkpoint: str
+) -> None:
+    """Draw figures and write them, with a progress bar.
+
+    Args:
+        shown: the figures.
+        folder: where to.
+        run: format, and whether to be quiet.
+        checkpoint: the model that they show.
+    """
+    for exhibit in tqdm(shown, unit="figure", leave=False, disable=True if run.quiet else None):
+        record = exhibit.record | {"caption": exhibit.caption, "checkpoint": checkpoint}
+        folder.save_figure(exhibit.draw(), exhibit.name, run.figure_format, record)
+
+
+def exhibits(inspection: Inspection) -> Iterator[Exhibit]:
+    """All figures of one model, in the order of a guided tour."""
+    yield from _alignment(inspection)
+    yield from _maps(inspection)
+    yield from _attention(inspection)
+    yield from _vectors(inspection)
+    yield from _inside_layers(inspection)
+    if inspection.history is not None:
+        yield from _training(inspection.history)
+
+
+def _alignment(inspection: Inspection) -> Iterator[Exhibit]:
+    """Which head looks at the word that is being translated."""
+    found = inspection.alignment
+    if found is None:
+        return
+    best = found.best
+    where = f"layer {best.layer} head {best.head}"
+    content, particle = (
+        found.table.accuracy.values[i, best.shift, best.layer - 1, best.head - 1] for i in (0, 1)
+    )
+    yield Exhibit(
+        name="alignment/error_rates",
+        caption=(
+            "How far the source word that each head looks at most is from the gold alignment, at "
+            f"both rows that could be meant. Decoder {where} aligns best: error rate "
+            f"{found.aer:.3f} on {found.table.num_sentences} sentences that it was not chosen on."
+        ),
+        draw=partial(alignment_figures.error_rates, found.table, best),
+        record=_all_heads("alignment error rate at both shifts", "head", "decoder layer"),
+    )
+    yield Exhibit(
+        name="alignment/content_and_particles",
+        caption=(
+            "The same token by token, stems of words apart from their endings. In that head "
+            f"{content:.0%} of the tokens of stems look at the right word, but only "
+            f"{particle:.0%} of those of particles and endings."
+        ),
+        draw=partial(alignment_figures.content_and_particles, found.table, best),
+        record=_all_heads("tokens that look at a gold word", "layer and head", "% of tokens"),
+    )
+    for number, (head, text) in enumerate(found.shown, start=1):
+        yield Exhibit(
+            name=f"alignment/sentence_{number}",
+            caption=(
+                f"What decoder {where} looks at in “{text}”, gold links framed, its own links "
+                f"dotted. {head.num_right} of {len(head.chosen)} words are linked rightly."
+            ),
+            draw=partial(alignment_figures.gold_on_map, head, text),
+            record={
+                "shows": "cross-attention of the best aligning head with gold links",
+                "layer": best.layer,
+                "head": best.head,
+                "sentence": text,
+                "axes": {"x": "source token", "y": alignment_figures.QUERIES[best.shift]},
+            },
+        )
+
+
+def _maps(inspection: Inspection) -> Iterator[Exhibit]:
+    """Every head of every attention on the first sentence."""
+    pieces, sentence = inspection.pieces[0], inspection.examples[0]
+    entropies = inspection.attention["entropy"]
+    for row, attention in enumerate(inspection.captured.attentions()):
+        stack, layer, site = attention_label(attention).split()
+        maps = inspection.map_of(attention, 0)
+        entropy = entropies.values[row, : len(maps)]
+        queries, keys = {
+            "encoder self": (pieces.src, pieces.src),
+            "decoder self": (pieces.tgt, pieces.inputs),
+            "decoder cross": (pieces.tgt, pieces.src),
+        }[f"{stack} {site}"]
+        narrow, wide = int(np.argmin(entropy)), int(np.argmax(entropy))
+        yield Exhibit(
+            name=f"attention/{stack}_{layer}_{site}",
+            caption=(
+                f"Every head of {attention_label(attention)}-attention on “{sentence.src}”, rows "
+                f"are queries. Head {narrow + 1} looks most narrowly ({entropy[narrow]:.2f} nats), "
+                f"head {wide + 1} most widely ({entropy[wide]:.2f})."
+            ),
+            draw=partial(
+                attention_figures.all_heads, maps, queries, keys, attention, entropy.tolist()
+            ),
+            record={
+                "shows": "attention weights of every head",
+                "layer": int(layer),
+                "head": "all",
+                "sentence": sentence.src,
+                "axes": dict(zip("yx", attention_figures.axis_names(attention), strict=True)),
+            },
+        )
+
+
+def _attention(inspection: Inspection) -> Iterator[Exhibit]:
+    """Statistics of heads, what flows through them, and which matter."""
+    ablation, last = inspection.ablation, inspection.last_cross_attention
+    row, head = ablation.most_important
+    attentions = ablation.nll.axes["attention"]
+    yield Exhibit(
+        name="head_ablation",
+        caption=(
+            f"What {ablation.num_sentences} translations lose when one head is silenced. Without "
+            f"head {head + 1} of {attentions[row]}-attention the NLL rises most, by "
+            f"{ablation.nll.values[row, head]:.3f} nats per token (from "
+            f"{ablation.baseline_nll:.3f})."
+        ),
+        draw=lambda: representation_figures.head_ablation(ablation),
+        record=_all_heads("change of NLL and exact match", "head", "attention"),
+    )
+    entropy = inspection.attention["entropy"]
+    widest = np.unravel_index(np.nanargmax(entropy.values), entropy.values.shape)
+    yield Exhibit(
+        name="attention/statistics",
+        caption=(
+            "Entropy, diagonality and likeness of all heads, over "
+            f"{inspection.num_sampled} sentences. The widest is head {widest[1] + 1} of "
+            f"{entropy.axes['attention'][widest[0]]}-attention: {entropy.values[widest]:.2f} nats, "
+            f"as if it looked at {np.exp(entropy.values[widest]):.0f} tokens alike."
+        ),
+        draw=lambda: attention_figures.head_statistics(inspection.attention),
+        record=_all_heads("entropy, diagonality, similarity to other heads", "head", "attention"),
+    )
+    first = inspection.examples[0]
+    encoder, decoder = inspection.rollout
+    own = np.diag(encoder.values).mean()
+    yield Exhibit(
+        name="attention/rollout",
+        caption=(
+            "How much of each input token reaches each position of the last layers if residuals "
+            f"and attention count half each. In the encoder {own:.0%} of a position is still its "
+            "own token."
+        ),
+        draw=lambda: attention_figures.rollout(encoder, decoder),
+        record={
+            "shows": "attention rollout",
+            "layer": "all",
+            "head": "mean",
+            "sentence": first.src,
+            "axes": {"x": "input token", "y": "position of the last layer"},
+        },
+    )
+    overlaps = inspection.value_overlap
+    of_last = overlaps.values[inspection.captured.attentions().index(last)]
+    maps = inspection.map_of(last, 0)
+    heads = range(min(WEIGHTED_HEADS, len(maps)))
+    yield Exhibit(
+        name="attention/value_weighted",
+        caption=(
+            "What heads look at, and what they really take from there: the weight times the length "
+            f"of the value. In {attention_label(last)}-attention both agree to "
+            f"{np.nanmean(of_last):.0%}; over all heads to {np.nanmean(overlaps.values):.0%}."
+        ),
+        draw=lambda: attention_figures.value_weighted(
+            maps,
+            inspection.value_weighted,
+            inspection.pieces[0].tgt,
+            inspection.pieces[0].src,
+            last,
+            of_last,
+            heads,
+        ),
+        record={
+            "shows": "attention weights and value-weighted attention",
+            "layer": int(last.split(".")[1]) + 1,
+            "head": [head + 1 for head in heads],
+            "sentence": first.src,
+            "axes": dict(zip("yx", attention_figures.axis_names(last), strict=True)),
+        },
+    )
+
+
+def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
+    """Q, K and V layer by layer; embeddings."""
+    rank = inspection.qkv["effective_rank"]
+    lowest = np.unravel_index(np.nanargmin(rank.values), rank.values.shape)
+    yield Exhibit(
+        name="qkv/by_layer",
+        caption=(
+            "Length, spread and effective rank of the queries, keys and values of every head. The "
+            f"{rank.axes['vector'][lowest[0]]} of {rank.axes['attention'][lowest[1]]} head "
+            f"{lowest[2] + 1} uses fewest directions: {rank.values[lowest]:.1f}."
+        ),
+        draw=lambda: attention_figures.qkv_by_layer(inspection.qkv),
+        record=_all_heads("norm, standard deviation, effective rank", "head", "attention"),
+    )
+    explained = {stack: part.shares.sum() for stack, part in inspection.trajectories.items()}
+    yield Exhibit(
+        name="embeddings/layers",
+        caption=(
+            "The way of each token of a sentence from its embedding through all layers, in the "
+            "plane of the two principal components. That plane holds "
+            + " and ".join(f"{share:.0%} of the {stack}'s" for stack, share in explained.items())
+            + " variance."
+        ),
+        draw=lambda: representation_figures.layer_trajectories(inspection.trajectories),
+        record={
+            "shows": "tokens in the residual stream, layer by layer (PCA)",
+            "layer": "all",
+            "sentence": inspection.examples[0].src,
+            "axes": {"x": "principal component 1", "y": "principal component 2"},
+        },
+    )
+    if inspection.neighbours:
+        token, nearest = max(inspection.neighbours, key=lambda n: n.nearest[0][1])
+        yield Exhibit(
+            name="embeddings/neighbours",
+            caption=(
+                "For each token those whose embeddings point most nearly the same way. The nearest "
+                f"two here are {token} and {nearest[0][0]}: cosine {nearest[0][1]:.2f}."
+            ),
+            draw=lambda: representation_figures.neighbours_table(inspection.neighbours),
+            record=_table("nearest neighbours among the embeddings", "neighbour", "token"),
+        )
+    if (moved := inspection.training_trajectories) is not None:
+        yield Exhibit(
+            name="embeddings/training",
+            caption=(
+                f"Where training took the embeddings of {len(moved.tokens)} tokens, from "
+                f"{moved.steps[0]} to {moved.steps[-1]}. The plane holds {moved.shares.sum():.0%} "
+                "of all variance."
+            ),
+            draw=lambda: representation_figures.training_trajectories(moved),
+            record=_table("embeddings over training (PCA)", "component 1", "component 2"),
+        )
+
+
+def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
+    """Feed-forward networks and the logit lens."""
+    sparsity, dead = inspection.ffn["sparsity"], inspection.ffn["dead"]
+    most = int(np.argmax(sparsity.values))
+    yield Exhibit(
+        name="ffn/activity",
+        caption=(
+            "What enters the activation function of each layer, and how much of it is cut off. In "
+            f"{sparsity.axes['layer'][most]} {sparsity.values[most]:.0%} of the activations are "
+            f"zero; {dead.values.max():.0%} of a layer's units at most never fire."
+        ),
+        draw=lambda: representation_figures.ffn_activity(inspection.ffn),
+        record=_table("activations of the feed-forward networks", "value", "share"),
+    )
+    if inspection.neurons:
+        neuron = max(inspection.neurons, key=lambda n: n.selectivity)
+        strongest = ", ".join(token for token, _ in neuron.tokens[:3])
+        yield Exhibit(
+            name="ffn/neurons",
+            caption=(
+                "The most selective units of each layer, with the tokens that excite them most. "
+                f"Unit {neuron.unit} of {neuron.layer} answers above all to {strongest}."
+            ),
+            draw=lambda: representation_figures.neuron_table(inspection.neurons),
+            record=_table("tokens that activate units most", "token", "unit"),
+        )
+    shares = inspection.lens.share_right
+    yield Exhibit(
+        name="logit_lens",
+        caption=(
+            "What the decoder would say if each layer were its last. After layer 1 "
+            f"{shares[0]:.0%} of the tokens would be right, after layer {len(shares)} "
+            f"{shares[-1]:.0%}."
+        ),
+        draw=lambda: representation_figures.logit_lens(inspection.lens),
+        record=_table("most probable token after each layer", "position", "decoder layer")
+        | {"sentence": inspection.examples[0].src},
+    )
+
+
+def _training(history: History) -> Iterator[Exhibit]:
+    """What was followed while the model was trained."""
+    last = history.records[-1]["step"]
+    title = "While the model was trained"
+    entropy = timeline(history.records, "attention", "entropy").values
+    turned = timeline(history.records, "qkv", "cosine_to_first").values[:, -1]
+    zero = timeline(history.records, "ffn", "zero_share").values.mean(axis=0)
+    captions = {
+        "qkv_evolution": (
+            f"Length, direction and effective rank of Q, K and V over {last:,} steps. At the end "
+            f"their cosine to the start is {turned.mean():.2f} on average."
+        ),
+        "attention_evolution": (
+            "Cross-attention of the last decoder layer on one sentence, head by head, from the "
+            f"first step to the last. Its entropy goes from {entropy[-1, 0]:.2f} to "
+            f"{entropy[-1, -1]:.2f} nats."
+        ),
+        "attention_numbers": (
+            "Entropy, diagonality and likeness of the heads over training. Over all attentions the "
+            f"entropy goes from {entropy[:, 0].mean():.2f} to {entropy[:, -1].mean():.2f} nats."
+        ),
+        "gradient_flow": (
+            "How the gradient of the loss reaches every layer and kind of weight, and how much of "
+            "a weight one step changes. Curves far apart would mean that some layers learn and "
+            "others do not."
+        ),
+        "layers_evolution": (
+            "Feed-forward activations and the length of the residual stream over training. "
+            f"{zero[0]:.0%} of the activations are zero at the start, {zero[-1]:.0%} at the end."
+        ),
+    }
+    for name, (draw, _) in tracking_figures.TRAINING_FIGURES.items():
+        yield Exhibit(
+            name=f"training/{name}",
+            caption=captions[name],
+            draw=partial(draw, history, title),
+            record=tracking_figures.over_steps(name, history),
+        )
+
+
+def _all_heads(shows: str, x: str, y: str) -> dict[str, Any]:
+    return {"shows": shows, "layer": "all", "head": "all", "axes": {"x": x, "y": y}}
+
+
+def _table(shows: str, x: str, y: str) -> dict[str, Any]:
+    return {"shows": shows, "layer": "all", "axes": {"x": x, "y": y}}

@@ -1,0 +1,53 @@
+"""What a finished run says about its model's inside: alignment, operation trace, figures."""
+
+from typing import Any
+
+from utils.config import Settings
+from utils.data import PreparedData
+from utils.exhibits import exhibits, write_exhibits
+from utils.history import History
+from utils.inspection import SAMPLE, Subject, align, inspect, trace_example
+from utils.results import ResultsFolder, log
+from utils.trace_listing import lines
+
+CHOSEN_ON = 200  # training sentences that the best aligning head is chosen on
+SHOWN = 3  # evaluation sentences that figures are drawn of
+
+
+def look_inside(
+    subject: Subject,
+    folder: ResultsFolder,
+    settings: Settings,
+    data: PreparedData,
+    history: History,
+) -> dict[str, Any]:
+    """Look into the best model of a run, as closely as its options say.
+
+    Args:
+        subject: the model.
+        folder: of the run.
+        settings: its options.
+        data: what it learnt from.
+        history: what was followed while it was trained.
+
+    Returns:
+        What ``summary.json`` says besides: ``aer``, where gold alignments exist.
+    """
+    alignment = align(
+        subject.model,
+        subject.inside,
+        data.tokenizer.pieces,
+        chosen_on=data.train_sample.first(CHOSEN_ON),
+        reported_on=data.eval,
+    )
+    sample = [subject.example(pair.src, pair.tgt) for pair in data.eval.pairs[:SAMPLE]]
+    if settings.run.debug:
+        trace = trace_example(subject, sample[0], settings.train.label_smoothing)
+        folder.write_json("logs/trace.json", trace.as_dict())
+        for line in lines(trace):
+            log.debug("%s", line)
+    if settings.run.visualize:
+        log.info("Looking inside the best model ...")
+        inspection = inspect(subject, sample[:SHOWN], sample, alignment, history)
+        write_exhibits(list(exhibits(inspection)), folder, settings.run, subject.name)
+    return {} if alignment is None else {"aer": alignment.aer}

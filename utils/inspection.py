@@ -1,0 +1,450 @@
+"""Every analysis of one trained model: from passes over sentences to results.
+
+Knows neither implementation: a model comes with its `Inside`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils import alignment, flow, representations
+from utils.ablation import HeadAblation, ablate_heads
+from utils.alignment import AlignedSentence, AlignmentTable, BestHead, HeadOnSentence
+from utils.analysis import Captured, Labelled
+from utils.batching import Batch, TokenizedPairs, collate, evaluation_batches
+from utils.capture import Inside, Point, capture
+from utils.corpus import Pair
+from utils.history import History
+from utils.objective import IGNORED_LABEL
+from utils.operations import Variant
+from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
+from utils.tokenizer import BOS_ID, NEVER_GENERATED, PAD_ID
+from utils.trace import Trace, trace
+
+BATCH_SIZE = 64
+SAMPLE = 64  # sentences that statistics and ablation are taken over
+NEURONS_PER_LAYER, TOKENS_PER_NEURON = 4, 6
+NEIGHBOURS, MOST_NEIGHBOURED = 6, 14
+SHOWN_ALIGNMENTS = 2
+
+
+class Vocabulary(Protocol):
+    """What is asked of a tokenizer; `utils.tokenizer.Tokenizer` is one."""
+
+    vocab_size: int
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a source, ended by </s>."""
+
+    def encode_target(self, text: str) -> list[int]:
+        """Token ids of a target, ended by </s>."""
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each token as it is shown to a reader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A trained model and what is needed to look into it.
+
+    Attributes:
+        name: its checkpoint, as the user knows it.
+        model: in eval mode.
+        inside: how to look into it.
+        variant: how it differs from the paper's model.
+        vocabulary: its tokenizer.
+        start_id: what the decoder begins with.
+        pad_id: what fills up shorter sentences.
+        never_generated: tokens that a translation never has.
+    """
+
+    name: str
+    model: nn.Module
+    inside: Inside
+    variant: Variant
+    vocabulary: Vocabulary
+    start_id: int = BOS_ID
+    pad_id: int = PAD_ID
+    never_generated: Sequence[int] = NEVER_GENERATED
+
+    def example(self, src: str, tgt: str) -> "Example":
+        """Two texts in tokens."""
+        return Example(src, tgt, self.vocabulary.encode(src), self.vocabulary.encode_target(tgt))
+
+    def batch(self, examples: Sequence["Example"]) -> Batch:
+        """Examples as a batch of this model's."""
+        ids = [(example.src_ids, example.tgt_ids) for example in examples]
+        return collate(ids, self.start_id, self.pad_id)
+
+
+class Example(NamedTuple):
+    """A sentence pair in text and tokens.
+
+    Attributes:
+        src: source sentence.
+        tgt: its translation, given or made.
+        src_ids: with </s>.
+        tgt_ids: with </s>.
+    """
+
+    src: str
+    tgt: str
+    src_ids: list[int]
+    tgt_ids: list[int]
+
+
+class Pieces(NamedTuple):
+    """The tokens of a sentence pair as they are shown.
+
+    Attributes:
+        src: what the encoder reads.
+        inputs: what the decoder reads, <s> first.
+        tgt: what it is to predict: query j predicts token j.
+    """
+
+    src: list[str]
+    inputs: list[str]
+    tgt: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """How well cross-attention finds the word that is being translated.
+
+    Attributes:
+        best: the head, chosen on one set of sentences.
+        table: of all heads on another set.
+        shown: the head on some sentences of that set, with their source texts.
+    """
+
+    best: BestHead
+    table: AlignmentTable
+    shown: Sequence[tuple[HeadOnSentence, str]]
+
+    @property
+    def aer(self) -> float:
+        """Alignment error rate of the best head on the sentences that it was not chosen on."""
+        return self.table.row(self.best.layer, self.best.head, self.best.shift)["aer"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry ``alignment`` of ``analysis.json``."""
+        return alignment.report(self.best, self.table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What all analyses of one model found.
+
+    Attributes:
+        subject: the model.
+        examples: the sentences that maps are shown of.
+        pieces: their tokens.
+        captured: what a pass over ``examples`` left.
+        num_sampled: sentences behind the statistics.
+        attention: see `flow.attention_statistics`.
+        qkv: see `flow.qkv_by_layer`.
+        value_overlap: see `flow.value_weighting`.
+        value_weighted: (H, T, S) of the last cross-attention on the first example.
+        rollout: of the first example, encoder and decoder.
+        ffn: see `representations.ffn_activity`.
+        neurons: the most selective units.
+        trajectories: of the first example's tokens through the layers, by stack.
+        training_trajectories: of embeddings over training, if it was followed.
+        neighbours: of the first example's tokens among the embeddings.
+        lens: what each decoder layer says on the first example.
+        ablation: each head silenced.
+        alignment: where there is a gold alignment.
+        history: what was followed while the model was trained.
+    """
+
+    subject: Subject
+    examples: Sequence[Example]
+    pieces: Sequence[Pieces]
+    captured: Captured
+    num_sampled: int
+    attention: Mapping[str, Labelled]
+    qkv: Mapping[str, Labelled]
+    value_overlap: Labelled
+    value_weighted: np.ndarray
+    rollout: tuple[Labelled, Labelled]
+    ffn: Mapping[str, Labelled]
+    neurons: Sequence[Neuron]
+    trajectories: Mapping[str, Trajectories]
+    training_trajectories: Trajectories | None
+    neighbours: Sequence[Neighbours]
+    lens: LogitLens
+    ablation: HeadAblation
+    alignment: Alignment | None
+    history: History | None
+
+    @property
+    def last_cross_attention(self) -> str:
+        """Name of the last decoder layer's cross-attention."""
+        return [name for name in self.captured.attentions() if name.endswith("cross_attn")][-1]
+
+    def map_of(self, attention: str, example: int) -> np.ndarray:
+        """An attention's weights on one example, without padding: (H, Q, K)."""
+        queries = self.captured.rows_are_real(f"{attention}.weights")[example].sum()
+        keys = self.captured.rows_are_real(f"{attention}.k")[example].sum()
+        return self.captured.tensors[f"{attention}.weights"][example, :, :queries, :keys]
+
+    def content(self) -> dict[str, Any]:
+        """The content of ``analysis.json``."""
+        last = self.last_cross_attention
+        return {
+            "checkpoint": self.subject.name,
+            "alignment": self.alignment and self.alignment.as_dict(),
+            "sentences": [
+                {
+                    "src": example.src,
+                    "tgt": example.tgt,
+                    "src_tokens": pieces.src,
+                    "decoder_inputs": pieces.inputs,
+                    "tgt_tokens": pieces.tgt,
+                    "cross_attention": {last: self.map_of(last, i).tolist()},
+                }
+                for i, (example, pieces) in enumerate(zip(self.examples, self.pieces, strict=True))
+            ],
+            "statistics_over_sentences": self.num_sampled,
+            "attention": _as_dicts(self.attention),
+            "value_weighting": self.value_overlap.as_dict(),
+            "rollout": {
+                stack: part.as_dict()
+                for stack, part in zip(("encoder", "decoder"), self.rollout, strict=True)
+            },
+            "qkv": _as_dicts(self.qkv),
+            "ffn": _as_dicts(self.ffn) | {"neurons": [neuron.__dict__ for neuron in self.neurons]},
+            "embeddings": {
+                "layers": {stack: part.as_dict() for stack, part in self.trajectories.items()},
+                "training": self.training_trajectories and self.training_trajectories.as_dict(),
+                "neighbours": [part._asdict() for part in self.neighbours],
+            },
+            "logit_lens": self.lens.as_dict(),
+            "head_ablation": self.ablation.as_dict(),
+        }
+
+
+def _as_dicts(results: Mapping[str, Labelled]) -> dict[str, Any]:
+    return {name: result.as_dict() for name, result in results.items()}
+
+
+def inspect(
+    subject: Subject,
+    examples: Sequence[Example],
+    sample: Sequence[Example],
+    alignment: Alignment | None = None,
+    history: History | None = None,
+    progress: Callable[[str], None] = lambda analysis: None,
+) -> Inspection:
+    """Run every analysis.
+
+    Args:
+        subject: the model.
+        examples: sentences to show; statistics of single sentences are of the first.
+        sample: sentences to take statistics over.
+        alignment: as `align` found it.
+        history: of the model's training.
+        progress: called with the name of each analysis about to begin.
+    """
+    pieces = [_pieces(subject, example) for example in examples]
+    progress("attention")
+    captured = capture_examples(subject, examples)
+    sampled = capture_examples(subject, sample)
+    last = [name for name in captured.attentions() if name.endswith("cross_attn")][-1]
+    weights = subject.inside.in_common_names(subject.model.state_dict())
+    projections = {name: _output_projection(weights, name) for name in captured.attentions()}
+    weighted = flow.value_weighted(
+        captured.tensors[f"{last}.weights"], captured.tensors[f"{last}.v"], projections[last]
+    )
+    first = pieces[0]
+    progress("feed-forward networks, embeddings")
+    sampled_pieces = [_pieces(subject, example) for example in sample]
+    neurons = representations.top_tokens(
+        sampled,
+        {"encoder": [p.src for p in sampled_pieces], "decoder": [p.inputs for p in sampled_pieces]},
+        NEURONS_PER_LAYER,
+        TOKENS_PER_NEURON,
+    )
+    by_stack = {"encoder": first.src, "decoder": first.inputs}
+    progress("head ablation")
+    batches = [
+        subject.batch(sample[start : start + BATCH_SIZE])
+        for start in range(0, len(sample), BATCH_SIZE)
+    ]
+    return Inspection(
+        subject=subject,
+        examples=examples,
+        pieces=pieces,
+        captured=captured,
+        num_sampled=len(sample),
+        attention=flow.attention_statistics(sampled),
+        qkv=flow.qkv_by_layer(sampled),
+        value_overlap=flow.value_weighting(sampled, projections),
+        value_weighted=weighted[0, :, : len(first.tgt), : len(first.src)],
+        rollout=flow.rollout(captured, 0, first.src, first.inputs, first.tgt),
+        ffn=representations.ffn_activity(sampled),
+        neurons=neurons,
+        trajectories=representations.layer_trajectories(captured, 0, by_stack),
+        training_trajectories=_training_trajectories(history),
+        neighbours=_neighbours(subject, examples[0], weights),
+        lens=_lens(subject, examples[0], captured),
+        ablation=ablate_heads(subject.model, subject.inside, batches, subject.never_generated),
+        alignment=alignment,
+        history=history,
+    )
+
+
+def capture_examples(subject: Subject, examples: Sequence[Example]) -> Captured:
+    """One teacher-forced pass over all examples, everything but scores and sums kept."""
+    points = {
+        name: point
+        for name, point in subject.inside.points.items()
+        if not name.endswith((".scores", ".add", ".lookup", "logits"))
+    }
+    return _captured(subject.model, subject.inside, points, subject.batch(examples),
+                     [len(example.src_ids) for example in examples])  # fmt: skip
+
+
+def _captured(
+    model: nn.Module,
+    inside: Inside,
+    points: Mapping[str, Point],
+    batch: Batch,
+    src_lengths: Sequence[int],
+) -> Captured:
+    on_device = batch.to(next(model.parameters()).device)
+    with torch.no_grad(), inside.explicit_attention(model), capture(model, points) as found:
+        inside.logits_of(model, on_device.src_ids, on_device.decoder_input_ids)
+    positions = np.arange(batch.src_ids.size(1))
+    return Captured(
+        tensors={name: tensor.float().numpy() for name, tensor in found.items()},
+        # By length: another model's padding may be a token of its own.
+        src_is_real=positions[None] < np.array(src_lengths)[:, None],
+        tgt_is_real=(batch.labels != IGNORED_LABEL).numpy(),
+    )
+
+
+def align(
+    model: nn.Module,
+    inside: Inside,
+    pieces_of: Callable[[Iterable[int]], list[str]],
+    chosen_on: TokenizedPairs,
+    reported_on: TokenizedPairs,
+) -> Alignment | None:
+    """Find the head that aligns best.
+
+    Args:
+        model: in eval mode.
+        inside: how to look into it.
+        pieces_of: token ids -> tokens as they are shown.
+        chosen_on: sentences to choose the head on.
+        reported_on: others, to report its error rate on.
+
+    Returns:
+        None where the pairs have no gold alignment.
+    """
+    if not _all_aligned(chosen_on.pairs) or not _all_aligned(reported_on.pairs):
+        return None
+    best = alignment.best_head(
+        alignment.score(*_cross_attention(model, inside, pieces_of, chosen_on))
+    )
+    by_layer, sentences = _cross_attention(model, inside, pieces_of, reported_on)
+    shown = [
+        (
+            alignment.head_on_sentence(by_layer[best.layer - 1][i], sentences[i], best),
+            reported_on.pairs[i].src,
+        )
+        for i in range(min(SHOWN_ALIGNMENTS, len(sentences)))
+    ]
+    table = alignment.score(by_layer, sentences)
+    return Alignment(best=best, table=table, shown=shown)
+
+
+def _all_aligned(pairs: Sequence[Pair]) -> bool:
+    return len(pairs) > 0 and all(pair.sure for pair in pairs)
+
+
+def _cross_attention(
+    model: nn.Module,
+    inside: Inside,
+    pieces_of: Callable[[Iterable[int]], list[str]],
+    pairs: TokenizedPairs,
+) -> tuple[list[list[np.ndarray]], list[AlignedSentence]]:
+    """Cross-attention of every layer on every sentence, (H, T, S) with padding; the sentences."""
+    points = {n: p for n, p in inside.points.items() if n.endswith("cross_attn.weights")}
+    by_layer: list[list[Any]] = [[None] * len(pairs) for _ in points]
+    for indices, batch in evaluation_batches(pairs, BATCH_SIZE):
+        lengths = [pairs.lengths[i][0] for i in indices]
+        captured = _captured(model, inside, points, batch, lengths)
+        for layer, name in enumerate(points):
+            for place, i in enumerate(indices):
+                by_layer[layer][i] = captured.tensors[name][place]
+    sentences = [
+        AlignedSentence.of(pair, *map(pieces_of, pairs[i])) for i, pair in enumerate(pairs.pairs)
+    ]
+    return by_layer, sentences
+
+
+def trace_example(subject: Subject, example: Example, label_smoothing: float) -> Trace:
+    """Every operation of one sentence, from its tokens to the loss and back."""
+    return trace(
+        subject.model,
+        subject.inside,
+        subject.batch([example]),
+        label_smoothing,
+        variant=subject.variant,
+        pieces=subject.vocabulary.pieces,
+    )
+
+
+def _pieces(subject: Subject, example: Example) -> Pieces:
+    show = subject.vocabulary.pieces
+    inputs = show([subject.start_id, *example.tgt_ids[:-1]])
+    return Pieces(show(example.src_ids), inputs, show(example.tgt_ids))
+
+
+def _output_projection(weights: Mapping[str, Tensor], attention: str) -> np.ndarray:
+    stack, layer, site = attention.split(".")
+    weight = weights[f"{stack}.layers.{layer}.{site}.w_o.weight"]
+    return weight.detach().float().cpu().numpy()
+
+
+def _training_trajectories(history: History | None) -> Trajectories | None:
+    if history is None or len(history.embeddings) < 2:
+        return None
+    return representations.training_trajectories(history.embeddings, history.tokens)
+
+
+def _neighbours(
+    subject: Subject, example: Example, weights: Mapping[str, Tensor]
+) -> list[Neighbours]:
+    """Neighbours of the example's tokens; none where there is no one embedding for all."""
+    if "embedding.weight" not in weights:
+        return []
+    embedding = weights["embedding.weight"].detach().float().cpu().numpy()
+    ids = dict.fromkeys([*example.src_ids[:-1], *example.tgt_ids[:-1]])
+    pieces = subject.vocabulary.pieces(range(len(embedding)))
+    return representations.nearest_neighbours(
+        embedding, list(ids)[:MOST_NEIGHBOURED], pieces, NEIGHBOURS
+    )
+
+
+def _lens(subject: Subject, example: Example, captured: Captured) -> LogitLens:
+    """What each decoder layer says on the first example."""
+    num_tokens = len(example.tgt_ids)
+    outputs = [
+        tensor[0, :num_tokens]
+        for name, tensor in captured.tensors.items()
+        if name.startswith("decoder") and name.count(".") == 2 and name.endswith(".out")
+    ]
+    weight = next(subject.model.parameters())
+    with torch.no_grad():
+        stacked = torch.from_numpy(np.stack(outputs)).to(weight)
+        logits = subject.inside.project(subject.model, stacked)
+    return representations.logit_lens(
+        logits.float().cpu().numpy(), example.tgt_ids, subject.vocabulary.pieces
+    )

@@ -1,0 +1,383 @@
+"""``--version analysis``: load any trained model, look into it, say what is seen.
+
+Besides ``main`` and `utils.comparison` the only module that knows both implementations.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from huggingface_version import foreign
+from huggingface_version import generate as huggingface_generate
+from huggingface_version import model as huggingface
+from pytorch_version import generate as scratch_generate
+from pytorch_version import model as scratch
+from pytorch_version import saved as scratch_saved
+from utils.batching import TokenizedPairs
+from utils.checkpoint import CheckpointError
+from utils.config import EMBEDDED_DATASETS, DataConfig, Settings, UserError, build
+from utils.corpus import Pair, generate
+from utils.data import load_corpus
+from utils.environment import select_device
+from utils.exhibits import exhibits, write_exhibits
+from utils.history import History
+from utils.inspection import SAMPLE, Alignment, Example, Subject, align, inspect, trace_example
+from utils.metrics import TokenScores, translation_scores
+from utils.operations import Variant
+from utils.results import RESULT, ResultsFolder, check_writable, log
+from utils.tokenizer import Tokenizer
+from utils.trace_listing import lines
+
+DEMO_MODEL = Path(__file__).parent.parent / "assets" / "demo_model"
+CHOSEN_ON, REPORTED_ON = 200, 500  # sentences for the best aligning head
+SHOWN = 3  # sentences of the model's own task that figures are drawn of
+MOST_TEXTS = 8  # of the user's that figures are drawn of
+BATCH_SIZE = 64
+LABEL_SMOOTHING = 0.0  # of a trace: the NLL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A trained model, what it translates with, and what is known of its training.
+
+    Attributes:
+        subject: the model.
+        translate: sentences -> translations, as its run did.
+        max_length: longest sentence in tokens.
+        options: of its run, by option name; empty if unknown.
+        history: of its training, if it was followed.
+        translated: lines of its run's ``translations.jsonl``, if any.
+    """
+
+    subject: Subject
+    translate: Callable[[Sequence[str]], list[str]]
+    max_length: int
+    options: Mapping[str, Any]
+    history: History | None
+    translated: Sequence[Mapping[str, str]]
+
+
+def run_analysis(settings: Settings) -> None:
+    """Look into the model that the options name, or into the one that comes along.
+
+    Raises:
+        UserError: the user's input is wrong.
+    """
+    device = select_device(settings.run.device)
+    texts = _texts(settings)
+    loaded = load(settings.analysis.checkpoint, device)
+    targets = _targets(settings, texts)
+    _require_fit(loaded, texts)
+    if settings.analysis.text == ("-",) and settings.run.quiet:
+        for translation in _translated_lines(loaded, texts):
+            log.log(RESULT, translation)
+        return
+    check_writable(Path(settings.run.output_dir))
+    folder = ResultsFolder.create(Path(settings.run.output_dir), "analysis")
+    Analysis(settings, loaded, folder).execute([t for t in texts if t], targets)
+
+
+class Analysis:
+    """One analysis, from sentences to the results folder.
+
+    Args:
+        settings: all options.
+        loaded: the model.
+        folder: where the results go.
+    """
+
+    def __init__(self, settings: Settings, loaded: Loaded, folder: ResultsFolder) -> None:
+        self.settings, self.loaded, self.folder = settings, loaded, folder
+        self.subject = loaded.subject
+
+    def execute(self, texts: Sequence[str], targets: Sequence[str]) -> None:
+        """Write the results folder and print the tour.
+
+        Args:
+            texts: the user's sentences; none takes sentences of the model's own task.
+            targets: their translations, if given.
+        """
+        log.info(f"Model: {self.subject.name}")
+        content: dict[str, Any] = {}
+        if "dataset" in self.settings.given:
+            content["evaluation"] = self._evaluate()
+        alignment, sample = self._own_task()
+        examples = sample[:SHOWN]
+        if texts:
+            targets = targets or self.loaded.translate(texts)
+            examples = [self.subject.example(*pair) for pair in zip(texts, targets, strict=True)]
+            self._require_targets_fit(examples)
+            for text, target in zip(texts, targets, strict=True):
+                log.log(RESULT, f"  {text}\n    -> {target}")
+            sample = sample or examples[:SAMPLE]
+        log.info("Looking inside ...")
+        inspection = inspect(
+            self.subject, examples[:MOST_TEXTS], sample, alignment, self.loaded.history
+        )
+        content |= inspection.content()
+        if len(examples) > MOST_TEXTS:
+            content["further_translations"] = [
+                {"src": e.src, "tgt": e.tgt} for e in examples[MOST_TEXTS:]
+            ]
+        if self.settings.run.debug:
+            trace = trace_example(self.subject, examples[0], LABEL_SMOOTHING)
+            self.folder.write_json("logs/trace.json", trace.as_dict())
+            for line in lines(trace):
+                log.debug("%s", line)
+        path = self.folder.write_json("analysis.json", content)
+        shown = list(exhibits(inspection))
+        if self.settings.run.visualize is not False:
+            write_exhibits(shown, self.folder, self.settings.run, self.subject.name)
+        for line in _tour(shown, self.settings.run.visualize is not False):
+            log.info(line)
+        if alignment:
+            best = alignment.best
+            log.log(
+                RESULT,
+                f"\nBest aligning head: decoder layer {best.layer}, head {best.head}; alignment "
+                f"error rate {alignment.aer:.3f} on {alignment.table.num_sentences} sentences",
+            )
+        log.info(f"\n{path}")
+
+    def _own_task(self) -> tuple[Alignment | None, list[Example]]:
+        """Alignment and sample sentences, from what the model was trained for."""
+        options, subject = self.loaded.options, self.subject
+        if options.get("dataset") in EMBEDDED_DATASETS:
+            sizes = {"train_size": 1, "eval_size": REPORTED_ON}
+            config = build(DataConfig, {**options, **sizes})
+            corpus = load_corpus(config, options["seed"])
+            chosen_on, reported_on = (
+                TokenizedPairs(pairs, subject.vocabulary, self.loaded.max_length)
+                for pairs in (corpus.eval[:CHOSEN_ON], corpus.test)
+            )
+            alignment = align(
+                subject.model, subject.inside, subject.vocabulary.pieces, chosen_on, reported_on
+            )
+            return alignment, self._examples(reported_on.pairs[:SAMPLE])
+        if self.loaded.translated:
+            pairs = [Pair(x["src"], x["reference"]) for x in self.loaded.translated[:SAMPLE]]
+            return None, self._examples(pairs)
+        if self.settings.analysis.text:
+            return None, []
+        # Nothing is known of the model: English sentences and what it makes of them.
+        sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
+        pairs = map(Pair, sources, self.loaded.translate(sources))
+        return None, self._examples(list(pairs))
+
+    def _examples(self, pairs: Sequence[Pair]) -> list[Example]:
+        return [self.subject.example(pair.src, pair.tgt) for pair in pairs]
+
+    def _require_targets_fit(self, examples: Sequence[Example]) -> None:
+        for example in examples:
+            if len(example.tgt_ids) > self.loaded.max_length:
+                raise UserError(
+                    f"--tgt_text has {len(example.tgt_ids)} tokens, the model takes at most "
+                    f"{self.loaded.max_length}; shorten it"
+                )
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Score the model on the evaluation pairs of ``--dataset``."""
+        corpus = load_corpus(self.settings.data, self.settings.run.seed)
+        examples = [
+            example
+            for example in self._examples(corpus.eval)
+            if max(len(example.src_ids), len(example.tgt_ids)) <= self.loaded.max_length
+        ]
+        if not examples:
+            raise UserError(
+                f"--dataset {corpus.name}: all {len(corpus.eval):,} evaluation pairs are longer "
+                f"than the model's {self.loaded.max_length} tokens"
+            )
+        scores = TokenScores()
+        with torch.inference_mode():
+            for start in range(0, len(examples), BATCH_SIZE):
+                batch = self.subject.batch(examples[start : start + BATCH_SIZE])
+                batch = batch.to(next(self.subject.model.parameters()).device)
+                logits = self.subject.inside.logits_of(
+                    self.subject.model, batch.src_ids, batch.decoder_input_ids
+                )
+                scores.add(logits, batch.labels)
+        hypotheses = self.loaded.translate([example.src for example in examples])
+        found = {
+            "dataset": corpus.name,
+            "sentences": len(examples),
+            "left_out": len(corpus.eval) - len(examples),
+            "nll": scores.nll,
+            "token_accuracy": scores.accuracy,
+            **translation_scores(hypotheses, [example.tgt for example in examples]),
+        }
+        log.log(
+            RESULT,
+            f"On {len(examples):,} pairs of {corpus.name}: NLL {found['nll']:.4f}, BLEU "
+            f"{found['bleu']:.2f}, chrF {found['chrf']:.2f}, exact match "
+            f"{found['exact_match']:.1%}",
+        )
+        return found
+
+
+def _tour(shown: Sequence[Any], drawn: bool) -> list[str]:
+    """A guided tour: each figure with what it shows."""
+    tour = ["", "A guided tour"] if drawn else ["", "What was found (no figures: --no_visualize)"]
+    for number, exhibit in enumerate(shown, start=1):
+        tour += [f"{number:3d}. visualizations/{exhibit.name}.png", f"     {exhibit.caption}"]
+    return tour
+
+
+def _texts(settings: Settings) -> list[str]:
+    """The user's sentences; "-" stands for the lines of standard input.
+
+    Raises:
+        UserError: there is nothing in one of them.
+    """
+    texts: list[str] = []
+    for text in settings.analysis.text:
+        if text == "-":
+            try:
+                texts += sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+            except UnicodeDecodeError as error:
+                raise UserError(f"--text -: standard input is not UTF-8 ({error})") from error
+        elif not text.strip():
+            raise UserError("--text is empty; give a sentence to translate")
+        else:
+            texts.append(text)
+    if settings.analysis.text and not any(text.strip() for text in texts):
+        raise UserError("--text -: standard input has no sentence in it")
+    return [text.strip() for text in texts]
+
+
+def _targets(settings: Settings, texts: Sequence[str]) -> list[str]:
+    """The given translations of the user's sentences.
+
+    Raises:
+        UserError: they are not as many, or one is empty.
+    """
+    targets = settings.analysis.tgt_text
+    if targets and len(targets) != len(texts):
+        raise UserError(
+            f"--tgt_text is given {len(targets)} times, --text {len(texts)}; give one for each"
+        )
+    if not all(target.strip() for target in targets):
+        raise UserError("--tgt_text is empty; leave it out to let the model translate")
+    return list(targets)
+
+
+def _require_fit(loaded: Loaded, texts: Sequence[str]) -> None:
+    """Refuse sentences that the model has no positions for.
+
+    Raises:
+        UserError: one is too long.
+    """
+    for text in texts:
+        if (number := len(loaded.subject.vocabulary.encode(text))) > loaded.max_length:
+            raise UserError(
+                f"--text has {number} tokens ({text[:30]!r} ...), the model takes at most "
+                f"{loaded.max_length}; shorten or split it"
+            )
+
+
+def _translated_lines(loaded: Loaded, texts: Sequence[str]) -> list[str]:
+    """Translations line by line; an empty line stays one."""
+    translations = iter(loaded.translate([text for text in texts if text]))
+    return [next(translations) if text else "" for text in texts]
+
+
+def load(checkpoint: str | None, device: torch.device) -> Loaded:
+    """Load a model: a ``.pt`` of ours, or a MarianMT folder or hub name.
+
+    Args:
+        checkpoint: None takes the model that comes along.
+        device: where to.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    if checkpoint is None:
+        if not (DEMO_MODEL / "config.json").exists():
+            raise UserError(
+                f"the demo model is missing from {DEMO_MODEL}; clone the project whole, or name a "
+                "model with --checkpoint"
+            )
+        return _load_marian(str(DEMO_MODEL), device)
+    if Path(checkpoint).is_file():
+        return _load_scratch(Path(checkpoint), device)
+    return _load_marian(checkpoint, device)
+
+
+def _load_scratch(path: Path, device: torch.device) -> Loaded:
+    try:
+        saved = scratch_saved.load_saved(path, device)
+        model, tokenizer = scratch_saved.load_model(path, device)
+    except CheckpointError as error:
+        raise UserError(f"--checkpoint {error}") from error
+    return Loaded(
+        subject=Subject(
+            name=str(path),
+            model=model,
+            inside=scratch.inside(model),
+            variant=Variant(),
+            vocabulary=tokenizer,
+        ),
+        translate=lambda sentences: scratch_generate.translate(
+            model, tokenizer, sentences, decoding=saved.decoding
+        ),
+        max_length=saved.decoding.max_length,
+        options=saved.options,
+        **_training_of(path.parent.parent),
+    )
+
+
+def _load_marian(name: str, device: torch.device) -> Loaded:
+    marian = foreign.load_any(name, device)
+    folder = Path(name)
+    tokenizer = Tokenizer.from_folder(folder)
+    run = next((f for f in (folder, folder.parent, folder.parent.parent) if _is_run(f)), folder)
+    vocabulary = tokenizer or foreign.ForeignVocabulary.load(name)
+    if tokenizer is not None:
+        ids = {}
+        translate = huggingface_generate.translate
+    else:
+        ids = {
+            "start_id": marian.config.decoder_start_token_id,
+            "pad_id": marian.config.pad_token_id,
+            "never_generated": [marian.config.pad_token_id],
+        }
+        translate = foreign.translate
+    return Loaded(
+        subject=Subject(
+            name=name,
+            model=marian,
+            inside=huggingface.inside(marian),
+            variant=huggingface.variant(marian.config),
+            vocabulary=vocabulary,
+            **ids,
+        ),
+        translate=lambda sentences: translate(marian, vocabulary, sentences),
+        max_length=marian.config.max_position_embeddings,
+        options=_options_of(run) if tokenizer is not None else {},
+        **_training_of(run),
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "summary.json").exists() and (folder / "logs").exists()
+
+
+def _options_of(run: Path) -> dict[str, Any]:
+    if not _is_run(run):
+        return {}
+    return json.loads((run / "summary.json").read_text("utf-8"))["config"]
+
+
+def _training_of(run: Path) -> dict[str, Any]:
+    """What a results folder tells of a model's training."""
+    folder = ResultsFolder(run)
+    translations = run / "logs" / "translations.jsonl"
+    return {
+        "history": History.load(run, folder.read_metrics("probe")),
+        "translated": folder.read_lines("logs/translations.jsonl") if translations.exists() else [],
+    }

@@ -1,0 +1,343 @@
+"""Figures of what was followed while a model was trained. No torch, no statistics."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils import timelines
+from utils.analysis import Labelled, attention_label
+from utils.attention_figures import map_grid
+from utils.history import History
+from utils.visualization import BLUE, GREEN, ORANGE, font_settings
+
+SITE_COLORS = {"encoder self": BLUE, "decoder self": GREEN, "decoder cross": ORANGE}
+STACK_COLORS = {"encoder": BLUE, "decoder": ORANGE}
+LINES = ("-", "--", ":", "-.")  # by layer
+MARKERS = "osv^Dx"
+QUANTITIES = {
+    "norm": "mean norm",
+    "cosine_to_first": "cosine to the start",
+    "effective_rank": "effective rank",
+}
+ROLES = {"q": "Q", "k": "K", "v": "V", "o": "output W_O", "ffn1": "FFN 1", "ffn2": "FFN 2",
+         "norm": "LayerNorm", "embedding": "embedding"}  # fmt: skip
+ROLE_COLORS = {"q": "#0072B2", "k": "#56B4E9", "v": "#009E73", "o": "#F0E442", "ffn1": "#D55E00",
+               "ffn2": "#E69F00", "norm": "#CC79A7", "embedding": "#000000"}  # fmt: skip
+MOST_HEADS, MOST_STEPS = 4, 5
+ATTENTION_AT_STEP = "attention/attention_step_{step}"
+
+
+def qkv_evolution(history: History, title: str) -> Figure:
+    """Norm, direction and rank of Q, K and V over training, attention by attention."""
+    tables = {q: timelines.timeline(history.records, "qkv", q) for q in QUANTITIES}
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(13, 9), layout="constrained")
+        axes = figure.subplots(3, 3, sharex=True, sharey="row")
+        for row, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
+            for ax, kind in zip(row, "qkv", strict=True):
+                _draw_attentions(ax, tables[quantity], f".{kind}")
+            unit = tables[quantity].unit
+            row[0].set_ylabel(label if quantity == "norm" else f"{label}\n({unit})")
+        for ax, name in zip(axes[0], ("queries Q", "keys K", "values V"), strict=True):
+            ax.set_title(name)
+        for ax in axes[-1]:
+            ax.set_xlabel("optimizer step")
+        _legend_below(figure, axes[0, 0])
+        figure.suptitle(f"{title}\n{_qkv_finding(tables['cosine_to_first'])}")
+    return figure
+
+
+def _qkv_finding(cosines: Labelled) -> str:
+    """Which vectors training turned the most."""
+    last = cosines.values[:, -1]
+    attention, _, kind = cosines.axes["name"][int(last.argmin())].rpartition(".")
+    return (
+        f"Training turned the {kind.upper()} of {attention_label(attention)}-attention the most: "
+        f"cosine {last.min():.2f} to the start"
+    )
+
+
+def attention_numbers(history: History, title: str) -> Figure:
+    """Entropy, diagonality and likeness of the heads over training."""
+    quantities = {
+        "entropy": "entropy (nats)",
+        "diagonality": "diagonality (0 to 1)",
+        "similarity": "likeness of the heads\n(mean cosine of their rows)",
+    }
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(13, 4.6), layout="constrained")
+        for ax, (quantity, label) in zip(figure.subplots(1, 3), quantities.items(), strict=True):
+            table = timelines.timeline(history.records, "attention", quantity)
+            _draw_attentions(ax, table, "")
+            ax.set_ylabel(label)
+            ax.set_xlabel("optimizer step")
+        _legend_below(figure, figure.axes[0])
+        figure.suptitle(f"{title}\n{_entropy_finding(history.records)}")
+    return figure
+
+
+def _entropy_finding(records: Sequence[Mapping[str, Any]]) -> str:
+    """How much more narrowly the last cross-attention looks after training."""
+    entropies = timelines.timeline(records, "attention", "entropy")
+    names = entropies.axes["name"]
+    place = max(i for i, name in enumerate(names) if name.endswith("cross_attn"))
+    before, after = entropies.values[place, [0, -1]]
+    steps = entropies.axes["step"]
+    change = "narrows" if after < before else "widens"
+    return (
+        f"{attention_label(names[place]).capitalize()}-attention {change}: entropy {before:.2f} "
+        f"nats at step {int(steps[0]):,}, {after:.2f} at step {int(steps[-1]):,}"
+    )
+
+
+def attention_evolution(history: History, title: str) -> Figure:
+    """Cross-attention of the last layer on one sentence: heads by steps."""
+    maps, attention = history.maps, history.last_cross_attention()
+    chosen = np.linspace(0, len(maps) - 1, min(MOST_STEPS, len(maps))).round().astype(int)
+    steps = [list(maps)[i] for i in chosen]
+    num_heads = min(MOST_HEADS, len(maps[steps[0]][attention][0]))
+    grid = [
+        [(maps[step][attention][0][head], f"head {head + 1}, step {step:,}") for step in steps]
+        for head in range(num_heads)
+    ]
+    return _map_grid(grid, history, f"{title}\n{_entropy_finding(history.records)}")
+
+
+def attention_at_step(history: History, title: str) -> Figure:
+    """Cross-attention of the last layer on one sentence at the newest probe: all heads."""
+    step, attention = list(history.maps)[-1], history.last_cross_attention()
+    heads = history.maps[step][attention][0][: 2 * MOST_HEADS]
+    row = [(weights, f"head {head + 1}") for head, weights in enumerate(heads)]
+    title = f"{title}\n{attention_label(attention).capitalize()}-attention after step {step:,}"
+    return _map_grid([row], history, title)
+
+
+def _map_grid(grid: Any, history: History, title: str) -> Figure:
+    return map_grid(
+        grid,
+        query_pieces=history.tgt_pieces[0],
+        key_pieces=history.src_pieces[0],
+        title=title,
+        query_name="target token that the query predicts",
+        key_name="source token (key)",
+    )
+
+
+def gradient_flow(history: History, title: str) -> Figure:
+    """How the loss gradient reaches every layer and site, and what each step changes."""
+    records = history.records
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(13, 10), layout="constrained")
+        axes = figure.subplots(2, 2)
+        finding = _draw_depths(figure, axes[0, 0], records)
+        _draw_layers_and_sites(figure, axes[0, 1], records)
+        _draw_roles(axes[1, 0], records, "gradient_norm")
+        axes[1, 0].set_ylabel("norm of the gradient, mean over layers")
+        axes[1, 0].set_title("Gradient by kind of weight")
+        _draw_roles(axes[1, 1], records, "update_ratio")
+        axes[1, 1].set_ylabel("norm of the update / norm of the weight")
+        axes[1, 1].set_title("What one step changes")
+        axes[1, 1].legend(fontsize=8, ncols=2)
+        figure.suptitle(f"{title}\n{finding}")
+    return figure
+
+
+def _draw_depths(figure: Figure, ax: Axes, records: Sequence[Mapping[str, Any]]) -> str:
+    """The gradient in the residual stream, layer by layer, at several steps; says the finding."""
+    table = timelines.timeline(records, "residual", "gradient_norm")
+    names = table.axes["name"]
+    colors = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(records)))
+    chosen = np.unique(np.linspace(0, len(records) - 1, MOST_STEPS).round().astype(int))
+    for i in chosen:
+        for stack in STACK_COLORS:
+            places = [p for p, name in enumerate(names) if name.startswith(stack)]
+            label = f"step {records[i]['step']:,}" if stack == "encoder" else None
+            ax.plot(
+                places, table.values[places, i], "-", color=colors[i], marker="o", markersize=4,
+                label=label,
+            )  # fmt: skip
+    labels = [timelines.layer_label(name) for name in names]
+    ax.set_xticks(range(len(names)), labels, rotation=35, ha="right", fontsize=8)
+    _log_scale(ax, table.values)
+    ax.set_ylabel("norm of a token's gradient")
+    ax.set_title("Gradient in the residual stream")
+    ax.legend(fontsize=8)
+    ax.grid(alpha=0.3)
+    encoder = [p for p, name in enumerate(names) if name.startswith("encoder")]
+    first, last = table.values[encoder[0], -1], table.values[encoder[-1], -1]
+    return (
+        f"At step {records[-1]['step']:,} the gradient at the encoder's input is "
+        f"{first / max(last, 1e-30):.2f} times that at its output"
+    )
+
+
+def _draw_layers_and_sites(figure: Figure, ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Gradient norms of the last probe as a table of layers and sites."""
+    table = timelines.by_layer_and_site(records, "gradient_norm")
+    with np.errstate(divide="ignore"):
+        values = np.log10(table.values[:, :, -1])
+    image = ax.imshow(np.where(np.isfinite(values), values, np.nan), cmap="viridis", aspect="auto")
+    sites = [s.replace("self_attn.", "self ").replace("cross_attn.", "cross ").upper()
+             if "attn" in s else ROLES[s] for s in table.axes["site"]]  # fmt: skip
+    ax.set_xticks(range(len(sites)), sites, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(table.axes["layer"])), table.axes["layer"], fontsize=8)
+    ax.set_title(f"Gradient by layer and site, step {records[-1]['step']:,}")
+    figure.colorbar(image, ax=ax, label="log10 of the norm")
+
+
+def _draw_roles(ax: Axes, records: Sequence[Mapping[str, Any]], quantity: str) -> None:
+    """One line for each kind of weight: the mean over all layers."""
+    table = timelines.timeline(records, "weights", quantity)
+    steps = [record["step"] for record in records]
+    for (role, label), marker in zip(ROLES.items(), "osv^Dx+*", strict=True):
+        places = [p for p, n in enumerate(table.axes["name"]) if n.rpartition(".")[2] == role]
+        if not places:
+            continue
+        values = table.values[places]
+        known = ~np.isnan(values).any(axis=0)
+        ax.plot(
+            np.array(steps)[known], values[:, known].mean(axis=0), marker=marker, markersize=4,
+            linewidth=1.2, color=ROLE_COLORS[role], label=label,
+        )  # fmt: skip
+    _log_scale(ax, table.values)
+    _step_scale(ax, steps)
+    ax.set_xlabel("optimizer step")
+    ax.grid(alpha=0.3)
+
+
+def layers_evolution(history: History, title: str) -> Figure:
+    """Feed-forward activations and the residual stream over training, layer by layer."""
+    records = history.records
+    panels = (
+        ("ffn", "zero_share", "share of activations that are zero"),
+        ("ffn", "dead_share", "share of units that no probed token activates"),
+        ("ffn", "pre_std", "standard deviation before the activation"),
+        ("residual", "norm", "mean norm of a token in the residual stream"),
+    )
+    steps = [record["step"] for record in records]
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(12, 8), layout="constrained")
+        for ax, (group, quantity, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+            table = timelines.timeline(records, group, quantity)
+            for name, values in zip(table.axes["name"], table.values, strict=True):
+                stack, layer = name.split(".")[:2]
+                number = int(layer) if layer.isdigit() else -1
+                ax.plot(
+                    steps, values, LINES[number % len(LINES)], color=STACK_COLORS[stack],
+                    marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.2,
+                    label=timelines.layer_label(name),
+                )  # fmt: skip
+            ax.set_ylabel(label)
+            ax.set_xlabel("optimizer step")
+            _step_scale(ax, steps)
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=8, ncols=2)
+        zero = timelines.timeline(records, "ffn", "zero_share").values.mean(axis=0)
+        figure.suptitle(
+            f"{title}\nFeed-forward layers grow sparser: {zero[0]:.0%} of activations are zero at "
+            f"step {steps[0]:,}, {zero[-1]:.0%} at step {steps[-1]:,}"
+            if zero[-1] > zero[0]
+            else f"{title}\n{zero[-1]:.0%} of feed-forward activations are zero at step "
+            f"{steps[-1]:,}, {zero[0]:.0%} at the start"
+        )
+    return figure
+
+
+def _draw_attentions(ax: Axes, table: Labelled, ending: str) -> None:
+    """One line for each attention: the mean over its heads."""
+    steps = [int(step) for step in table.axes["step"]]
+    for name, values in zip(table.axes["name"], table.values, strict=True):
+        if not name.endswith(ending):
+            continue
+        stack, layer, site = attention_label(name.removesuffix(ending)).split()
+        number = int(layer) - 1
+        ax.plot(
+            steps, values, LINES[number % len(LINES)], color=SITE_COLORS[f"{stack} {site}"],
+            marker=MARKERS[number % len(MARKERS)], markersize=3.5, linewidth=1.2,
+            label=f"{stack} {layer} {site}",
+        )  # fmt: skip
+    _step_scale(ax, steps)
+    ax.grid(alpha=0.3)
+
+
+def _step_scale(ax: Axes, steps: Sequence[int]) -> None:
+    """Give early steps more room where they were probed more often."""
+    if len(steps) > 3 and steps[-1] - steps[-2] > 2 * (steps[1] - steps[0]):
+        ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        ticks = [t for t in ax.get_xticks() if 0 <= t <= steps[-1]]
+        ax.set_xticks(ticks)
+        ax.set_xlim(-0.0001 * steps[-1], 1.02 * steps[-1])
+
+
+def _log_scale(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic axis, unless nothing is above zero."""
+    if (values > 0).any():
+        ax.set_yscale("log")
+
+
+def _legend_below(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9)
+
+
+def live_figures(
+    version: str, history: History, title: str
+) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
+    """The figures redrawn at every probe: file name, figure, record for the manifest.
+
+    Args:
+        version: "pytorch" or "huggingface"; their files have different names.
+        history: what has been followed so far.
+        title: what is trained.
+    """
+    steps = list(history.maps)
+    of_sentence = {
+        "step": steps[-1],
+        "layer": int(history.last_cross_attention().split(".")[1]) + 1,
+        "head": "all",
+        "sentence": history.sentences[0][0],
+        "axes": {"x": "source token (key)", "y": "target token that the query predicts"},
+    }
+    if version == "pytorch":
+        yield (
+            "attention_plots/attention_evolution",
+            attention_evolution(history, title),
+            {"shows": "cross-attention of the last layer over training"} | of_sentence,
+        )
+    else:
+        yield (
+            ATTENTION_AT_STEP.format(step=steps[-1]),
+            attention_at_step(history, title),
+            {"shows": "cross-attention of the last layer after one step"} | of_sentence,
+        )
+    yield (
+        "qkv_evolution" if version == "pytorch" else "qkv/qkv_evolution",
+        qkv_evolution(history, title),
+        over_steps("qkv_evolution", history),
+    )
+
+
+# Over a whole run: file name -> how to draw it, and what it shows.
+TRAINING_FIGURES: dict[str, tuple[Callable[[History, str], Figure], str]] = {
+    "qkv_evolution": (qkv_evolution, "norm, direction and effective rank of Q, K, V"),
+    "attention_evolution": (attention_evolution, "cross-attention of the last layer"),
+    "attention_numbers": (attention_numbers, "entropy, diagonality and likeness of the heads"),
+    "gradient_flow": (gradient_flow, "gradient and update by layer and site"),
+    "layers_evolution": (layers_evolution, "feed-forward activations, residual stream"),
+}
+
+
+def over_steps(name: str, history: History) -> dict[str, Any]:
+    """The manifest's record of one of `TRAINING_FIGURES`."""
+    return {
+        "shows": f"{TRAINING_FIGURES[name][1]} over training",
+        "step": history.records[-1]["step"],
+        "layer": "all",
+        "head": "all",
+        "axes": {"x": "optimizer step", "y": "as labelled"},
+        "probe_sentences": [list(pair) for pair in history.sentences],
+    }

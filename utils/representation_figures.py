@@ -1,0 +1,366 @@
+"""Figures of what vectors stand for, and of what heads are worth. No torch, no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from utils.tokenizer import SPECIAL_TOKENS
+from utils.visualization import BLUE, GREEN, GREY, ORANGE, drawable, font_settings, label_tokens
+
+if TYPE_CHECKING:
+    from utils.ablation import HeadAblation
+    from utils.analysis import Labelled
+    from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
+
+MOST_INCHES = 40  # of a figure with long sentences
+ROW = 0.3  # inches that a row of a table takes
+LABEL = 8  # points, of a token
+LINE = 0.17  # inches, of a token's name above another
+SHARE_OF_AXES = 0.75  # of a figure's height, at least
+MOST_LETTERS = 12  # of a token written at full size in a cell
+WAYS = (BLUE, ORANGE, GREEN, "black")
+DIVERGING = "PuOr_r"  # worse is orange, better violet
+
+
+def ffn_activity(activity: Mapping[str, Labelled]) -> Figure:
+    """Values before the activation function of each layer, and how many units stay silent.
+
+    Args:
+        activity: as `utils.representations.ffn_activity` gives it.
+    """
+    histogram, sparsity, dead = (activity[key] for key in ("activation", "sparsity", "dead"))
+    layers, bins = list(histogram.axes["layer"]), histogram.axes["bin"]
+    edges = [float(label.split(" to ")[0]) for label in bins] + [float(bins[-1].split(" to ")[1])]
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(12, 1.8 + 1.1 * len(layers)), layout="constrained")
+        grid = figure.add_gridspec(len(layers), 2, width_ratios=(3, 2), hspace=0)
+        shared = None
+        for row, layer in enumerate(layers):
+            ax = shared = figure.add_subplot(grid[row, 0], sharex=shared, sharey=shared)
+            _draw_histogram(ax, histogram.values[row], np.array(edges), layer)
+        shared.tick_params(labelbottom=True)
+        shared.set_xlabel("value before the activation function (grey: silenced)")
+        figure.axes[0].set_title(f"{histogram.unit.capitalize()} in each bin", fontsize=10)
+        _draw_silence(figure.add_subplot(grid[:, 1]), sparsity, dead, activity["tokens"])
+        quiet, lively = sparsity.values.argmax(), sparsity.values.argmin()
+        figure.suptitle(
+            f"{sparsity.name.capitalize()}: from {sparsity.values[lively]:.0%} in "
+            f"{layers[lively]} to {sparsity.values[quiet]:.0%} in {layers[quiet]}"
+        )
+    return figure
+
+
+def _draw_histogram(ax: Axes, shares: np.ndarray, edges: np.ndarray, layer: str) -> None:
+    first = int(np.searchsorted(edges, 0))  # the bin that begins at 0
+    for part, color in ((slice(None, first), GREY), (slice(first, None), BLUE)):
+        if len(shares[part]):
+            stop = None if part.stop is None else part.stop + 1
+            ax.stairs(shares[part], edges[part.start : stop], fill=True, color=color)
+    ax.axvline(0, color="black", linewidth=0.6)
+    ax.set_ylabel(layer, rotation=0, ha="right", va="center")
+    ax.set_xlim(edges[0], edges[-1])
+    ax.tick_params(labelbottom=False, labelsize=8)
+
+
+def _draw_silence(ax: Axes, sparsity: Labelled, dead: Labelled, tokens: Labelled) -> None:
+    """Bars of silent activations and of dead units, a pair for each layer."""
+    y = np.arange(len(sparsity.values))
+    for values, shift, color, name in (
+        (sparsity.values, -0.18, GREY, f"{sparsity.name}, % of values"),
+        (dead.values, 0.18, ORANGE, f"{dead.name}, % of units"),
+    ):
+        ax.barh(y + shift, 100 * values, height=0.34, color=color, label=name)
+        for place, value in zip(y + shift, 100 * values, strict=True):
+            ax.text(value + 1, place, f"{value:.1f}", va="center", fontsize=8)
+    counts = [f"{layer}\n{n:,} tokens" for layer, n in
+              zip(tokens.axes["layer"], tokens.values, strict=True)]  # fmt: skip
+    ax.set_yticks(y, counts, fontsize=8)
+    ax.set_ylim(len(y) - 0.5, -0.5)
+    ax.set_xlim(0, 112)
+    ax.set_xlabel("%")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=8, frameon=False)
+
+
+def neuron_table(neurons: Sequence[Neuron]) -> Figure:
+    """The most selective units, and the tokens that activate them most.
+
+    Args:
+        neurons: layer by layer.
+    """
+    width = max(len(neuron.tokens) for neuron in neurons)
+    values, texts = _padded([neuron.tokens for neuron in neurons], width, "{:.1f}")
+    best = max(neurons, key=lambda neuron: neuron.selectivity)
+    norm = Normalize(0, np.nanmax(values))
+    with matplotlib.rc_context(font_settings()):
+        figure, ax = _page(len(neurons), width, 1.5)
+        image = _draw_table(ax, values, texts, norm, "Blues")
+        figure.colorbar(image, ax=ax, label="highest activation")
+        rows = [f"{n.layer}, unit {n.unit + 1}  ({n.selectivity:.2f})" for n in neurons]
+        ax.set_yticks(range(len(rows)), rows, fontsize=LABEL)
+        ax.set_xticks(range(width), [_ordinal(n + 1) for n in range(width)], fontsize=LABEL)
+        ax.set_xlabel("tokens, by their highest activation of the unit")
+        ax.set_ylabel("unit (selectivity)")
+        _separate(ax, [neuron.layer for neuron in neurons])
+        ax.set_title(
+            f"What single units react to: most selective is {best.layer}, unit {best.unit + 1} "
+            f"({best.selectivity:.2f})",
+        )
+    return figure
+
+
+def neighbours_table(neighbours: Sequence[Neighbours]) -> Figure:
+    """For some tokens, those whose embeddings point most nearly the same way."""
+    width = max(len(row.nearest) for row in neighbours)
+    values, texts = _padded([row.nearest for row in neighbours], width, "{:.2f}")
+    closest = max(neighbours, key=lambda row: row.nearest[0][1])
+    token, (other, cosine) = closest.token, closest.nearest[0]
+    with matplotlib.rc_context(font_settings()):
+        figure, ax = _page(len(neighbours), width, 1.5)
+        image = _draw_table(ax, values, texts, Normalize(0, 1), "Blues")
+        figure.colorbar(image, ax=ax, label="cosine of the two embeddings")
+        label_tokens(ax.yaxis, [row.token for row in neighbours], LABEL)
+        _mark_special(ax.get_yticklabels())
+        ax.set_xticks(range(width), [_ordinal(n + 1) for n in range(width)], fontsize=LABEL)
+        ax.set_xlabel("nearest embeddings")
+        ax.set_ylabel("token")
+        title = f"Closest are {drawable(token)} and {drawable(other)}: cosine {cosine:.2f}"
+        ax.set_title(title, parse_math=False)
+    return figure
+
+
+def logit_lens(lens: LogitLens) -> Figure:
+    """What each decoder layer would say if it were the last.
+
+    Positions run downwards, so that a long sentence can be read.
+    """
+    ranks, shares = lens.right_rank.values.T, lens.share_right  # (T, L)
+    labels, layers = lens.right_rank.axes["position"], lens.right_rank.axes["layer"]
+    texts = [
+        [(token, "" if rank == 1 else f"#{rank}") for token, rank in zip(row, line, strict=True)]
+        for row, line in zip(zip(*lens.tokens, strict=True), ranks, strict=True)
+    ]
+    with matplotlib.rc_context(font_settings()):
+        figure, ax = _page(len(labels), len(layers), 2.2)
+        image = _draw_table(ax, lens.probability.values.T, texts, Normalize(0, 1), "Blues")
+        for row, column in np.argwhere(ranks == 1):
+            box = Rectangle((column - 0.48, row - 0.44), 0.96, 0.88)
+            box.set(fill=False, edgecolor=GREEN, linewidth=1.8)
+            ax.add_patch(box)
+        figure.colorbar(image, ax=ax, label="probability of the token shown")
+        label_tokens(ax.yaxis, labels, LABEL)
+        _mark_special(ax.get_yticklabels())
+        ax.set_xticks(range(len(layers)), layers, fontsize=LABEL)
+        ax.set_xlabel("most probable token after the layer\nframed: it is the right one;  "
+                      "#n: rank of the right one")  # fmt: skip
+        ax.set_ylabel("right token")
+        found = ", ".join(f"{share:.0%}" for share in shares)
+        ax.set_title(f"Logit lens: right tokens\nafter each decoder layer: {found}", fontsize=11)
+    return figure
+
+
+def head_ablation(ablation: HeadAblation) -> Figure:
+    """How the scores change with each head silenced."""
+    nll, match = ablation.nll, ablation.exact_match
+    attentions, heads = list(nll.axes["attention"]), list(nll.axes["head"])
+    attention, head = ablation.most_important
+    with matplotlib.rc_context(font_settings()):
+        size = (3.6 + 1.3 * len(heads), max(4.4, 2.6 + 0.4 * len(attentions)))
+        figure = Figure(figsize=(min(MOST_INCHES, max(10.0, size[0])), size[1]))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, values, form, cmap, label, whole in (
+            (axes[0], nll.values, "{:+.3f}", DIVERGING, f"NLL change, {nll.unit}",
+             f"NLL {ablation.baseline_nll:.3f}"),
+            (axes[1], 100 * match.values, "{:+.1f}", DIVERGING.removesuffix("_r"),
+             "exact match change, percentage points",
+             f"exact match {ablation.baseline_exact_match:.1%}"),
+        ):  # fmt: skip
+            largest = np.nanmax(np.abs(values)) or 1.0
+            texts = [[("" if np.isnan(v) else form.format(v), "") for v in row] for row in values]
+            image = _draw_table(ax, values, texts, Normalize(-largest, largest), cmap)
+            figure.colorbar(image, ax=ax, label=label)
+            ax.set_xticks(range(len(heads)), heads, fontsize=LABEL)
+            ax.set_title(f"{whole} with all heads", fontsize=10)
+        axes[0].set_yticks(range(len(attentions)), attentions)
+        box = Rectangle((head - 0.5, attention - 0.5), 1, 1)
+        box.set(fill=False, edgecolor=GREEN, linewidth=2.5)
+        axes[0].add_patch(box)
+        figure.suptitle(
+            f"Most important: {heads[head]} of {attentions[attention]}. With it silenced, NLL "
+            f"changes by {nll.values[attention, head]:+.3f} nats per target token\nand exact "
+            f"match by {100 * match.values[attention, head]:+.1f} percentage points "
+            f"({ablation.num_sentences} sentences)"
+        )
+    return figure
+
+
+def layer_trajectories(trajectories: Mapping[str, Trajectories]) -> Figure:
+    """Where the layers take each token of a sentence, stack by stack, in one plane.
+
+    Args:
+        trajectories: stack -> the ways of its tokens.
+    """
+    with matplotlib.rc_context(font_settings()):
+        tokens = max(len(part.tokens) for part in trajectories.values())
+        figure = Figure(figsize=(8 * len(trajectories), _height(tokens)), layout="constrained")
+        axes = figure.subplots(1, len(trajectories), squeeze=False)[0]
+        for ax, (stack, part) in zip(axes, trajectories.items(), strict=True):
+            _draw_ways(figure, ax, part)
+            ax.set_title(
+                f"{stack}, from {part.steps[0]} to {part.steps[-1]}: "
+                f"the plane holds {part.shares.sum():.0%} of the variance"
+            )
+    return figure
+
+
+def training_trajectories(trajectories: Trajectories) -> Figure:
+    """Where training takes the embeddings of some tokens."""
+    with matplotlib.rc_context(font_settings()):
+        size = (9, _height(len(trajectories.tokens)))
+        figure = Figure(figsize=size, layout="constrained")
+        ax = figure.subplots()
+        _draw_ways(figure, ax, trajectories)
+        steps = trajectories.steps
+        ax.set_title(
+            f"Embeddings from {steps[0]} to {steps[-1]}: "
+            f"the plane holds {trajectories.shares.sum():.0%} of their variance"
+        )
+    return figure
+
+
+def _draw_ways(figure: Figure, ax: Axes, part: Trajectories) -> None:
+    """The tokens' ways, each named at the nearer edge of the axes."""
+    low, high = part.coordinates.min(axis=(0, 1)), part.coordinates.max(axis=(0, 1))
+    x_span, y_span = np.maximum(high - low, 1e-9)
+    ax.set_xlim(low[0] - x_span / 3, high[0] + x_span / 3)  # a fifth on either side for names
+    ax.set_ylim(low[1] - 0.06 * y_span, high[1] + 0.06 * y_span)
+    ends = part.coordinates[:, -1]
+    heights = (ends[:, 1] - ax.get_ylim()[0]) / np.ptp(ax.get_ylim())
+    gap = LINE / figure.get_figheight() / SHARE_OF_AXES
+    order = np.argsort(ends[:, 0], kind="stable")
+    for side, members in enumerate(np.array_split(order, 2)):
+        members = members[np.argsort(heights[members], kind="stable")]
+        places = _apart(heights[members], gap)
+        for turn, (token, place) in enumerate(zip(members, places, strict=True)):
+            color = WAYS[turn % len(WAYS)]
+            _draw_way(ax, part.coordinates[token], color)
+            name = ax.annotate(
+                drawable(part.tokens[token]), ends[token], (0.01 + 0.98 * side, place),
+                textcoords="axes fraction", ha=("left", "right")[side], va="center",
+                fontsize=LABEL, color=color, parse_math=False, in_layout=False,
+                arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "linestyle": ":"},
+            )  # fmt: skip
+            _mark_special([name])
+    for marker, face, label in (("o", "white", part.steps[0]), ("o", GREY, part.steps[-1])):
+        ax.plot([], [], marker, markerfacecolor=face, color=GREY, label=label)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8, frameon=False)
+    for name, axis, share in zip(("first", "second"), (ax.xaxis, ax.yaxis), part.shares,
+                                 strict=True):  # fmt: skip
+        axis.set_label_text(f"{name} principal component ({share:.0%} of variance)")
+
+
+def _draw_way(ax: Axes, points: np.ndarray, color: str) -> None:
+    """One token's way: hollow at its start, filled at its end."""
+    ax.plot(*points.T, "-", color=color, linewidth=1, alpha=0.7)
+    ax.plot(*points[1:-1].T, ".", color=color, markersize=4)
+    ax.plot(*points[0], "o", color=color, markerfacecolor="white", markersize=5)
+    ax.plot(*points[-1], "o", color=color, markersize=6)
+
+
+def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Ascending heights in 0-1, moved until neighbours are ``gap`` apart."""
+    places = heights.copy()
+    for n in range(1, len(places)):
+        places[n] = max(places[n], places[n - 1] + gap)
+    limit = 1 - gap / 2
+    for n in reversed(range(len(places))):
+        places[n] = min(places[n], limit)
+        limit = places[n] - gap
+    return places
+
+
+def _height(num_tokens: int) -> float:
+    """Inches in which the names of half the tokens stand one above the other."""
+    return min(MOST_INCHES, max(6.0, 2 * LINE + num_tokens * LINE))
+
+
+def _page(rows: int, columns: int, cell: float) -> tuple[Figure, Axes]:
+    """A figure for a table whose cells are ``cell`` inches wide."""
+    size = (max(6.0, 3.0 + cell * columns), max(3.2, 1.6 + ROW * rows))
+    figure = Figure(figsize=tuple(min(MOST_INCHES, inches) for inches in size))
+    figure.set_layout_engine("constrained")
+    return figure, figure.subplots()
+
+
+def _padded(
+    rows: Sequence[Sequence[tuple[str, float]]], width: int, form: str
+) -> tuple[np.ndarray, list[list[tuple[str, str]]]]:
+    """Rows of (token, value) as equally long ones: the values, NaN where none; and the texts."""
+    values = np.full((len(rows), width), np.nan)
+    texts = []
+    for line, row in zip(values, rows, strict=True):
+        line[: len(row)] = [value for _, value in row]
+        pairs = [(token, form.format(value)) for token, value in row]
+        texts.append(pairs + [("", "")] * (width - len(row)))
+    return values, texts
+
+
+def _draw_table(
+    ax: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[tuple[str, str]]],
+    norm: Normalize,
+    cmap: str,
+) -> AxesImage:
+    """Cells coloured by their value; in each a token, or centred text if it has no note."""
+    image = ax.imshow(values, norm=norm, cmap=cmap, aspect="auto")
+    for row, line in enumerate(texts):
+        for column, (token, note) in enumerate(line):
+            if not token:
+                continue
+            red, green, blue, _ = image.cmap(norm(values[row, column]))
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+            style: dict[str, Any] = {"va": "center", "color": "white" if dark else "black"}
+            style["in_layout"] = False  # within the axes: no need to be measured
+            place, side = (column - 0.43, "left") if note else (column, "center")
+            size = LABEL * min(1.0, MOST_LETTERS / max(len(token), 1))
+            text = ax.text(place, row, drawable(token), ha=side, fontsize=size, **style)
+            text.set_parse_math(False)
+            _mark_special([text])
+            if note:
+                ax.text(column + 0.46, row, note, ha="right", fontsize=LABEL - 1, **style)
+    ax.tick_params(length=0)
+    return image
+
+
+def _mark_special(texts: Iterable[Text]) -> None:
+    """Put a frame around <s>, </s> and their like, which no text can spell."""
+    for text in texts:
+        if text.get_text() in SPECIAL_TOKENS:
+            text.set_color(ORANGE)
+            text.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "ec": ORANGE, "lw": 0.8})
+
+
+def _separate(ax: Axes, groups: Sequence[str]) -> None:
+    """A line between rows of different groups."""
+    start = 0
+    for _, members in groupby(groups):
+        if start:
+            ax.axhline(start - 0.5, color="black", linewidth=1.2)
+        start += len(list(members))
+
+
+def _ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th; for the small numbers of ranks."""
+    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(number, "th")

@@ -109,11 +109,9 @@ class Analysis:
         alignment, sample = self._own_task()
         examples = sample[:SHOWN]
         if texts:
-            targets = targets or self.loaded.translate(texts)
-            examples = [self.subject.example(*pair) for pair in zip(texts, targets, strict=True)]
-            self._require_targets_fit(examples)
-            for text, target in zip(texts, targets, strict=True):
-                log.log(RESULT, f"  {text}\n    -> {target}")
+            examples = self._texts_in_tokens(texts, targets)
+            for example in examples:
+                log.log(RESULT, f"  {example.src}\n    -> {example.tgt}")
             sample = sample or examples[:SAMPLE]
         log.info("Looking inside ...")
         inspection = inspect(
@@ -172,13 +170,19 @@ class Analysis:
     def _examples(self, pairs: Sequence[Pair]) -> list[Example]:
         return [self.subject.example(pair.src, pair.tgt) for pair in pairs]
 
-    def _require_targets_fit(self, examples: Sequence[Example]) -> None:
+    def _texts_in_tokens(self, texts: Sequence[str], targets: Sequence[str]) -> list[Example]:
+        """The user's sentences with the given translations, or with the model's."""
+        longest = self.loaded.max_length
+        made = targets or self.loaded.translate(texts)
+        examples = [self.subject.example(*pair) for pair in zip(texts, made, strict=True)]
         for example in examples:
-            if len(example.tgt_ids) > self.loaded.max_length:
+            if targets and len(example.tgt_ids) > longest:
                 raise UserError(
                     f"--tgt_text has {len(example.tgt_ids)} tokens, the model takes at most "
-                    f"{self.loaded.max_length}; shorten it"
+                    f"{longest}; shorten it"
                 )
+        # A model that finds no end stops before </s>, for which there is no position left.
+        return [example._replace(tgt_ids=example.tgt_ids[:longest]) for example in examples]
 
     def _evaluate(self) -> dict[str, Any]:
         """Score the model on the evaluation pairs of ``--dataset``."""

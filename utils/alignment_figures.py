@@ -1,0 +1,254 @@
+"""Figures of what cross-attention aligns. No torch, no statistics."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from utils.visualization import BLUE, GREY, ORANGE, drawable, font_settings, label_tokens
+
+if TYPE_CHECKING:
+    from utils.alignment import AlignmentTable, BestHead, HeadOnSentence
+
+ROWS = {"0": "row that predicts the token (shift 0)", "1": "row that has read it (shift 1)"}
+QUERIES = ("target token that the query predicts", "target token that the query has read")
+HEADS_SIDE_BY_SIDE = 24  # of all layers, in a panel that shares its line with another
+MOST_TICKS = 48
+NUMBERS_PER_PANEL = 16  # heads beside each other that still have room for their numbers
+MOST_INCHES = 40  # of a figure with long sentences
+SPECIAL_COLOR = "#CC79A7"  # Okabe and Ito's reddish purple, for what is no text
+
+
+def error_rates(table: AlignmentTable, best: BestHead) -> Figure:
+    """The alignment error rate of every head, at both rows that could be meant.
+
+    Args:
+        table: of the sentences that are reported on.
+        best: the head that was chosen; it is framed.
+    """
+    values, axes_of = table.aer.values, table.aer.axes
+    num_layers, num_heads = values.shape[1:]
+    size = (4.2 + 2 * max(2.6, 0.62 * num_heads), max(3.4, 2.2 + 0.55 * num_layers))
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(axes_of["shift"]), sharey=True)
+        for ax, shift, rates in zip(panels, axes_of["shift"], values, strict=True):
+            image = ax.imshow(rates, vmin=0, vmax=1, cmap="viridis_r", aspect="auto")
+            _write_numbers(ax, rates)
+            ax.set_xticks(range(num_heads), axes_of["head"])
+            ax.set_yticks(range(num_layers), axes_of["layer"])
+            ax.set_xlabel("head")
+            ax.set_title(ROWS[shift].capitalize(), fontsize=10)
+        panels[0].set_ylabel("decoder layer")
+        corner = (best.head - 1.5, best.layer - 1.5)
+        frame = {"fill": False, "edgecolor": ORANGE, "linewidth": 3, "clip_on": False}
+        panels[best.shift].add_patch(Rectangle(corner, 1, 1, **frame))
+        figure.colorbar(image, ax=panels, label="alignment error rate (share)")
+        figure.suptitle(
+            f"Layer {best.layer} head {best.head} aligns best: "
+            f"AER {table.row(*best[:3])['aer']:.2f}\n"
+            f"on {table.num_sentences} sentences, chosen on {best.sentences} others (framed)",
+            fontsize=11,
+        )
+    return figure
+
+
+def _write_numbers(ax: Axes, rates: np.ndarray) -> None:
+    """Each value in its cell, in a colour that can be read there."""
+    size = 9 if rates.shape[1] <= NUMBERS_PER_PANEL else 7
+    for (layer, head), rate in np.ndenumerate(rates):
+        # viridis_r is dark where values are high
+        color = "white" if rate > 0.5 else "black"
+        ax.text(head, layer, f"{rate:.2f}", ha="center", va="center", color=color, fontsize=size)
+
+
+def content_and_particles(table: AlignmentTable, best: BestHead) -> Figure:
+    """How often tokens of stems and of endings look at the right word, head by head.
+
+    Args:
+        table: of the sentences that are reported on.
+        best: the head that was chosen; the title tells its shares.
+    """
+    values, axes_of = 100 * table.accuracy.values, table.accuracy.axes
+    num_layers, num_heads = values.shape[2:]
+    x = np.arange(num_layers * num_heads)
+    many = len(x) > HEADS_SIDE_BY_SIDE  # then one panel below the other
+    size = (2.5 + 0.14 * len(x), 8) if many else (max(9.0, 2.5 + 0.44 * len(x)), 5)
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=(max(9.0, size[0]), size[1]), layout="constrained")
+        panels = figure.subplots(*((2, 1) if many else (1, 2)), sharey=True)
+        for shift, ax in enumerate(panels):
+            content, particle = values[:, shift].reshape(2, -1)
+            ax.vlines(x, content, particle, color=GREY, linewidth=1.2)
+            for shares, color, marker, kind, what in (
+                (content, BLUE, "o", "content", "begin in the stem of a word"),
+                (particle, ORANGE, "s", "particle", "begin in its ending"),
+            ):
+                label = f"{kind} tokens ({what}), n = {table.num_pieces[kind]}"
+                ax.plot(x, shares, marker, color=color, markersize=6, label=label)
+            _mark_layers(ax, num_layers, num_heads)
+            ax.set_title(ROWS[axes_of["shift"][shift]].capitalize(), fontsize=10)
+        chosen = (best.layer - 1) * num_heads + best.head - 1
+        panels[best.shift].axvspan(chosen - 0.45, chosen + 0.45, color=GREY, alpha=0.25)
+        panels[0].set_ylim(-3, 103)
+        figure.supylabel("tokens that look at a word of a gold link, %", fontsize=10)
+        handles, labels = panels[0].get_legend_handles_labels()
+        handles.append(Patch(color=GREY, alpha=0.25))
+        labels.append("best head")
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        figure.suptitle(_content_title(table, best), fontsize=11)
+    return figure
+
+
+def _mark_layers(ax: Axes, num_layers: int, num_heads: int) -> None:
+    """Heads in groups of a layer along the x axis."""
+    count = num_layers * num_heads
+    step = -(-count // MOST_TICKS)  # else the numbers would touch
+    ticks = [i for i in range(count) if i % num_heads % step == 0]
+    ax.set_xticks(ticks, [str(i % num_heads + 1) for i in ticks], fontsize=8)
+    second = ax.secondary_xaxis(-0.06)
+    middles = [layer * num_heads + (num_heads - 1) / 2 for layer in range(num_layers)]
+    names = [f"layer {layer + 1}" for layer in range(num_layers)]
+    second.set_xticks(middles, names, fontsize=9)
+    second.tick_params(length=0)
+    second.spines["bottom"].set_visible(False)
+    for layer in range(1, num_layers):
+        ax.axvline(layer * num_heads - 0.5, color=GREY, linewidth=0.6)
+    ax.set_xlim(-0.6, count - 0.4)
+    second.set_xlabel("head of each decoder layer")
+    ax.grid(axis="y", alpha=0.3)
+
+
+def _content_title(table: AlignmentTable, best: BestHead) -> str:
+    row = table.row(*best[:3])
+    shares = [
+        f"{100 * row[f'{kind}_accuracy']:.0f} % of {kind} tokens"
+        for kind in ("content", "particle")
+        if row[f"{kind}_accuracy"] is not None
+    ]
+    return f"Layer {best.layer} head {best.head} looks at the right word for {' and '.join(shares)}"
+
+
+def gold_on_map(found: HeadOnSentence, text: str = "") -> Figure:
+    """One head's cross-attention with the gold alignment drawn over it.
+
+    Args:
+        found: the head on one sentence.
+        text: the source, written under the map.
+    """
+    sentence, best = found.sentence, found.best
+    rows = sentence.tgt_pieces
+    if best.shift:  # then the rows are the decoder's inputs
+        rows = ("<s>", *rows[:-1])
+    num_rows, num_keys = found.weights.shape
+    width, height = 3.5 + 0.3 * num_keys, 3.0 + 0.25 * num_rows
+    shrink = min(1.0, MOST_INCHES / width, MOST_INCHES / height)
+    size = (shrink * max(7.5, width), shrink * max(4.5, height))
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=size, layout="constrained")
+        ax = figure.subplots()
+        image = ax.imshow(found.weights, vmin=0, vmax=1, cmap="Greys", aspect="auto")
+        _draw_links(ax, found)
+        for axis, pieces, rotation in ((ax.xaxis, sentence.src_pieces, 90), (ax.yaxis, rows, 0)):
+            label_tokens(axis, pieces, 9 * shrink, rotation)
+            _mark_special(axis.get_ticklabels(), pieces)
+        below = textwrap.wrap(drawable(text), int(11 * size[0]))
+        ax.set_xlabel("\n".join(["source token (key)", *below]), parse_math=False)
+        ax.set_ylabel(QUERIES[best.shift])
+        figure.colorbar(image, ax=ax, label="attention weight", shrink=0.8)
+        figure.legend(handles=_link_legend(), loc="outside lower center", ncols=3, fontsize=9)
+        ax.set_title(
+            f"Decoder layer {best.layer} head {best.head}: {found.num_right} of "
+            f"{len(found.chosen)} target words find their source word",
+            fontsize=11,
+        )
+    return figure
+
+
+def _draw_links(ax: Axes, found: HeadOnSentence) -> None:
+    """A frame round the tokens of every gold link, and a dot where the head looks most."""
+    sentence, shift = found.sentence, found.best.shift
+    for j, i in np.argwhere(sentence.possible):
+        rows = np.flatnonzero(sentence.tgt_words == j) + shift
+        keys = np.flatnonzero(sentence.src_words == i)
+        sure = sentence.sure[j, i]
+        ax.add_patch(
+            Rectangle(
+                (keys[0] - 0.42, rows[0] - 0.42), len(keys) - 0.16, len(rows) - 0.16, fill=False,
+                edgecolor=BLUE, linewidth=2.2 if sure else 1.6, linestyle="-" if sure else ":",
+            )
+        )  # fmt: skip
+    for row, word in zip(sentence.first_pieces() + shift, found.chosen, strict=True):
+        keys = np.flatnonzero(sentence.src_words == word)
+        key = keys[found.weights[row, keys].argmax()]
+        ax.plot(key, row, "o", color=ORANGE, markersize=5, markeredgecolor="white")
+
+
+def _link_legend() -> list[Any]:
+    frame = {"fill": False, "edgecolor": BLUE}
+    return [
+        Patch(**frame, linewidth=2.2, label="sure gold link"),
+        Patch(**frame, linewidth=1.6, linestyle=":", label="possible gold link"),
+        Line2D([], [], color=ORANGE, marker="o", linestyle="", markeredgecolor="white",
+               label="most attended word, from the word's first token"),
+    ]  # fmt: skip
+
+
+def _mark_special(labels: Sequence[Any], pieces: Sequence[str]) -> None:
+    """Let <s> and </s> stand out from the text."""
+    for label, piece in zip(labels, pieces, strict=True):
+        if piece in ("<s>", "</s>"):
+            label.set_color(SPECIAL_COLOR)
+            label.set_fontstyle("italic")
+
+
+def all_figures(
+    table: AlignmentTable, best: BestHead, sentences: Sequence[tuple[HeadOnSentence, str]]
+) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
+    """Each figure of an alignment: file name, figure, record for the manifest.
+
+    Args:
+        table: of the sentences that are reported on.
+        best: the head that was chosen.
+        sentences: the head on some sentences, each with its source text.
+    """
+    yield (
+        "alignment_error_rates",
+        error_rates(table, best),
+        {
+            "shows": "alignment error rate of every head at both shifts",
+            "layer": "all",
+            "head": "all",
+            "axes": {"x": "head", "y": "decoder layer"},
+        },
+    )
+    yield (
+        "alignment_content_and_particles",
+        content_and_particles(table, best),
+        {
+            "shows": "share of content and particle tokens that look at a word of a gold link",
+            "layer": "all",
+            "head": "all",
+            "axes": {"x": "layer and head", "y": "% of tokens"},
+        },
+    )
+    for number, (found, text) in enumerate(sentences, start=1):
+        yield (
+            f"alignment_sentence_{number}",
+            gold_on_map(found, text),
+            {
+                "shows": "cross-attention of the best aligning head with gold links",
+                "layer": best.layer - 1,
+                "head": best.head - 1,
+                "sentence": text,
+                "axes": {"x": "source token", "y": QUERIES[best.shift]},
+            },
+        )

@@ -1,0 +1,442 @@
+"""Figures of attention: maps of heads, statistics of heads, and flow. No torch, no statistics.
+
+Letters used in shapes: H heads, Q/K query/key positions, S source and T target positions.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
+
+from utils.analysis import Labelled, attention_label
+from utils.tokenizer import SPECIAL_TOKENS
+from utils.visualization import GREY, ORANGE, drawable, font_settings, label_tokens
+
+# A row of decoder weights belongs to a decoder input, but what it helps to find is the next token.
+PREDICTED = "target token that the query predicts"
+SOURCE_KEY = "source token (key)"
+
+MOST_HEADS, HEADS_IN_A_ROW = 16, 4
+DPI = 150  # at which figures are saved: texts are then measured as they will be
+
+# Lengths in inches.
+MOST_INCHES = 36  # of the maps of a figure, with long sentences
+TOKEN, LETTER, LINE = 0.145, 0.075, 0.16  # room that a token, a letter, a line of a subtitle takes
+LEAST_WIDTH, LEAST_HEIGHT = 1.8, 2.2  # of a map
+GAP, BAR, NAME, HEADING = 0.12, 0.9, 0.35, 0.24
+# Text in points.
+TOKEN_SIZE, SUBTITLE_SIZE, NAME_SIZE, HEADING_SIZE = 7.5, 9, 10, 12
+
+Cell = tuple[np.ndarray, str]
+
+
+def axis_names(attention: str) -> tuple[str, str]:
+    """What the rows and the columns of an attention's map are.
+
+    Args:
+        attention: canonical, e.g. ``decoder.0.cross_attn``.
+    """
+    if attention.startswith("encoder"):
+        return "source token (query)", SOURCE_KEY
+    if attention.endswith("cross_attn"):
+        return PREDICTED, SOURCE_KEY
+    return PREDICTED, "decoder input token (key)"
+
+
+def map_grid(
+    grid: Sequence[Sequence[Cell]],
+    query_pieces: Sequence[str],
+    key_pieces: Sequence[str],
+    title: str,
+    *,
+    query_name: str = PREDICTED,
+    key_name: str = SOURCE_KEY,
+    unit: str = "attention weight",
+    gold: Sequence[tuple[int, int]] = (),
+) -> Figure:
+    """Attention maps side by side, on one scale from 0 to 1.
+
+    The page is laid out here, by measuring the labels of one map: matplotlib's own engine
+    measures every text of the figure, which takes longer than drawing them.
+
+    Args:
+        grid: rows of cells, (weights (Q, K), subtitle); the last row may be shorter.
+        query_pieces: the Q tokens of the rows.
+        key_pieces: the K tokens of the columns.
+        title: of the whole.
+        query_name: what a row is.
+        key_name: what a column is.
+        unit: of the weights.
+        gold: (query, key) positions of gold alignments, drawn as open squares.
+
+    Raises:
+        ValueError: a map is not as large as its labels say, or a gold alignment lies outside.
+    """
+    expected = (len(query_pieces), len(key_pieces))
+    for weights, subtitle in (cell for cells in grid for cell in cells):
+        if weights.shape != expected:
+            raise ValueError(f"{subtitle}: map {weights.shape}, labels {expected}")
+    if outside := [
+        at for at in gold if not (0 <= at[0] < expected[0] and 0 <= at[1] < expected[1])
+    ]:
+        raise ValueError(f"gold alignment {outside[0]} is outside the map {expected}")
+    sizes = _sizes(grid, *expected)
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(dpi=DPI)
+        axes = figure.subplots(len(grid), max(map(len, grid)), squeeze=False)
+        for line, cells in zip(axes, grid, strict=True):
+            for ax in line[len(cells) :]:
+                ax.remove()
+            for ax, (weights, subtitle) in zip(line, cells, strict=False):
+                image = _draw_map(ax, weights, 1)
+                ax.set_xticks([])
+                ax.set_yticks([])
+                ax.set_title(drawable(subtitle), fontsize=SUBTITLE_SIZE, parse_math=False)
+        for line in axes:
+            _label(line[0].yaxis, query_pieces, TOKEN_SIZE * sizes.shrink)
+        for column in range(axes.shape[1]):
+            lowest = sum(column < len(cells) for cells in grid) - 1
+            xaxis = axes[lowest, column].xaxis
+            _label(xaxis, key_pieces, TOKEN_SIZE * sizes.shrink, rotation=90)
+        if gold:
+            cell = min(sizes.height / expected[0], sizes.width / expected[1])
+            _mark(figure, gold, min(0.8 * 72 * cell, 14))
+        _lay_out(figure, axes, image, sizes, title, (query_name, key_name, unit))
+    return figure
+
+
+class _Sizes(NamedTuple):
+    """Of a `map_grid`, in inches: a map, the room above it, and how far all is made smaller."""
+
+    width: float
+    height: float
+    above: float
+    shrink: float
+
+
+def _sizes(grid: Sequence[Sequence[Cell]], num_queries: int, num_keys: int) -> _Sizes:
+    """Large enough to read every token and subtitle, within `MOST_INCHES`."""
+    subtitles = [subtitle.split("\n") for cells in grid for _, subtitle in cells]
+    longest = max(len(line) for lines in subtitles for line in lines)
+    width = max(LEAST_WIDTH, TOKEN * num_keys, LETTER * longest)
+    height = max(LEAST_HEIGHT, TOKEN * num_queries)
+    above = 0.1 + LINE * max(map(len, subtitles))
+    wide, high = max(map(len, grid)) * width, len(grid) * height
+    shrink = min(1.0, MOST_INCHES / wide, MOST_INCHES / high)
+    return _Sizes(width * shrink, height * shrink, above, shrink)
+
+
+def _draw_map(ax: Axes, values: np.ndarray, highest: float) -> AxesImage:
+    return ax.imshow(values, vmin=0, vmax=highest, cmap="viridis", aspect="auto")
+
+
+def _label(axis: Axis, pieces: Sequence[str], fontsize: float, rotation: float = 0) -> None:
+    """Tokens along an axis; special ones, which no reader wrote, in a colour of their own."""
+    label_tokens(axis, pieces, fontsize, rotation)
+    axis.set_tick_params(length=2, pad=2)
+    for label, piece in zip(axis.get_ticklabels(), pieces, strict=True):
+        if piece in SPECIAL_TOKENS:
+            label.set_color(ORANGE)
+
+
+def _mark(figure: Figure, gold: Sequence[tuple[int, int]], size: float) -> None:
+    """Open squares of ``size`` points at (query, key) on every map, and what they mean."""
+    rows, columns = zip(*gold, strict=True)
+    style = {"markersize": size, "markeredgewidth": 1.3, "markeredgecolor": ORANGE}
+    for ax in figure.axes:
+        (squares,) = ax.plot(columns, rows, "s", markerfacecolor="none", **style)
+    figure.legend(
+        [squares], ["gold alignment"], loc="lower right", fontsize=SUBTITLE_SIZE, frameon=False
+    )
+
+
+def _lay_out(
+    figure: Figure,
+    axes: np.ndarray,
+    image: AxesImage,
+    sizes: _Sizes,
+    title: str,
+    names: tuple[str, str, str],
+) -> None:
+    """Give the page the size that maps and texts need, and put all in its place.
+
+    Args:
+        figure: with all its maps.
+        axes: (rows, columns); the first of each row and each column is never missing.
+        image: one of the maps, for the colour bar.
+        sizes: of the maps.
+        title: of the whole.
+        names: of query, key and unit.
+    """
+    (rows, columns), (query_name, key_name, unit) = axes.shape, names
+    left = NAME + _extent(axes[0, 0].yaxis, "width")
+    bottom = NAME + _extent(axes[-1, 0].xaxis, "height")
+    right = left + columns * (sizes.width + GAP) - GAP
+    top = bottom + rows * (sizes.height + sizes.above) - sizes.above
+    page_width = max(right + BAR, 5.5)
+    heading = figure.suptitle(drawable(title), fontsize=HEADING_SIZE, parse_math=False)
+    page_height = top + sizes.above + 0.1 + HEADING * _wrap(heading, page_width - 0.3)
+    figure.set_size_inches(page_width, page_height)
+    figure.subplots_adjust(
+        left=left / page_width, right=right / page_width, wspace=GAP / sizes.width,
+        bottom=bottom / page_height, top=top / page_height, hspace=sizes.above / sizes.height,
+    )  # fmt: skip
+    middle, length = (bottom + top) / 2, min(top - bottom, 4.0)
+    bar = (
+        (right + 0.15) / page_width, (middle - length / 2) / page_height,
+        0.12 / page_width, length / page_height,
+    )  # fmt: skip
+    figure.colorbar(image, cax=figure.add_axes(bar), label=unit)
+    heading.set(y=1 - 0.08 / page_height, va="top")
+    size, margin = {"fontsize": NAME_SIZE}, 0.06
+    figure.supxlabel(key_name, x=(left + right) / 2 / page_width, y=margin / page_height, **size)
+    figure.supylabel(query_name, x=margin / page_width, y=middle / page_height, **size)
+
+
+def _extent(axis: Axis, side: str) -> float:
+    """Room that the labels of an axis take, in inches."""
+    extents = [getattr(label.get_window_extent(), side) for label in axis.get_ticklabels()]
+    return max(extents) / DPI + 0.08
+
+
+def _wrap(heading: Text, inches: float) -> int:
+    """Break a heading into lines that are not wider than ``inches``; returns how many."""
+    measured = heading.get_window_extent().width / DPI
+    if measured > inches:
+        most = int(len(heading.get_text()) * inches / measured)
+        heading.set_text(textwrap.fill(heading.get_text(), max(10, most)))
+    return heading.get_text().count("\n") + 1
+
+
+def all_heads(
+    weights: np.ndarray,
+    query_pieces: Sequence[str],
+    key_pieces: Sequence[str],
+    attention: str,
+    entropy: Sequence[float],
+    gold: Sequence[tuple[int, int]] = (),
+) -> Figure:
+    """Every head of one attention, at most 16.
+
+    Args:
+        weights: (H, Q, K), one sentence without padding.
+        query_pieces: the Q tokens of the rows; in the decoder, those that are predicted.
+        key_pieces: the K tokens of the columns; in decoder self-attention, the decoder inputs.
+        attention: canonical name.
+        entropy: of each head, in nats.
+        gold: as in `map_grid`.
+    """
+    shown = min(len(weights), MOST_HEADS)
+    cells = [
+        (weights[head], f"head {head + 1} ({entropy[head]:.2f} nats)") for head in range(shown)
+    ]
+    num_rows = -(-shown // HEADS_IN_A_ROW)
+    in_a_row = -(-shown // num_rows)
+    grid = [cells[start : start + in_a_row] for start in range(0, shown, in_a_row)]
+    query_name, key_name = axis_names(attention)
+    return map_grid(
+        grid, query_pieces, key_pieces, _heads_title(attention, entropy),
+        query_name=query_name, key_name=key_name, gold=gold,
+    )  # fmt: skip
+
+
+def _heads_title(attention: str, entropy: Sequence[float]) -> str:
+    name, num_heads = attention_label(attention), len(entropy)
+    narrow, wide = int(np.argmin(entropy)), int(np.argmax(entropy))
+    if narrow == wide:
+        return f"{name}: entropy {entropy[narrow]:.2f} nats in every head"
+    some = f"; the first {MOST_HEADS} of {num_heads} heads" if num_heads > MOST_HEADS else ""
+    return (
+        f"{name}: head {narrow + 1} is the most focused ({entropy[narrow]:.2f} nats), "
+        f"head {wide + 1} the least ({entropy[wide]:.2f}){some}"
+    )
+
+
+def value_weighted(
+    plain: np.ndarray,
+    weighted: np.ndarray,
+    query_pieces: Sequence[str],
+    key_pieces: Sequence[str],
+    attention: str,
+    overlap: Sequence[float],
+    heads: Sequence[int],
+) -> Figure:
+    """What some heads look at, above what they take from it.
+
+    Args:
+        plain: weights (H, Q, K), one sentence without padding.
+        weighted: (H, Q, K), from `utils.flow.value_weighted`.
+        query_pieces: as in `all_heads`.
+        key_pieces: as in `all_heads`.
+        attention: canonical name.
+        overlap: of each head's two maps, from 0 to 1.
+        heads: which heads, from 0.
+    """
+    moved = [1 - overlap[head] for head in heads]
+    most = int(np.argmax(moved))
+    grid = [
+        [(plain[head], f"head {head + 1}: attention") for head in heads],
+        [
+            (weighted[head], f"head {head + 1}: times value length ({share:.0%} moved)")
+            for head, share in zip(heads, moved, strict=True)
+        ],
+    ]
+    title = (
+        f"{attention_label(attention)}: the values move {moved[most]:.0%} of the attention "
+        f"of head {heads[most] + 1}, {np.mean(moved):.0%} on average"
+    )
+    query_name, key_name = axis_names(attention)
+    return map_grid(
+        grid, query_pieces, key_pieces, title,
+        query_name=query_name, key_name=key_name, unit="share of the query",
+    )  # fmt: skip
+
+
+def rollout(encoder: Labelled, decoder: Labelled) -> Figure:
+    """How much of each input token reaches the last layers.
+
+    Args:
+        encoder: (S, S), from `utils.flow.rollout`.
+        decoder: (T, S + T), the same.
+    """
+    num_src, num_columns = len(encoder.values), decoder.values.shape[1]
+    widths = [max(2.8, TOKEN * num_src), max(4.4, TOKEN * num_columns)]
+    height = max(2.4, TOKEN * max(len(encoder.values), len(decoder.values)))
+    shrink = min(1.0, MOST_INCHES / sum(widths), MOST_INCHES / height)
+    size = (sum(widths) * shrink + 3.6, height * shrink + 2.6)
+    highest = max(encoder.values.max(), decoder.values.max())
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+        axes = figure.subplots(1, 2, width_ratios=widths)
+        for ax, result, title in zip(
+            axes, (encoder, decoder), _rollout_titles(encoder, decoder), strict=True
+        ):
+            image = _draw_map(ax, result.values, highest)
+            (query_name, queries), (key_name, keys) = result.axes.items()
+            _label(ax.yaxis, queries, TOKEN_SIZE * shrink)
+            _label(ax.xaxis, keys, TOKEN_SIZE * shrink, rotation=90)
+            ax.set_ylabel(query_name)
+            ax.set_xlabel(key_name)
+            ax.set_title(title, fontsize=NAME_SIZE, parse_math=False)
+        axes[1].axvline(num_src - 0.5, color="white", linewidth=2)  # source | decoder inputs
+        figure.colorbar(image, ax=axes, label=decoder.unit, pad=0.01)
+        figure.suptitle("Attention rollout, assuming half residual, half attention")
+    return figure
+
+
+def _rollout_titles(encoder: Labelled, decoder: Labelled) -> tuple[str, str]:
+    kept = np.diag(encoder.values).mean()
+    from_source = decoder.values[:, : len(encoder.values)].mean(axis=0)
+    most = int(from_source.argmax())
+    piece = drawable(list(decoder.axes.values())[1][most])
+    return (
+        f"Encoder: {kept:.0%} of a position\nis its own token, on average",
+        f"Decoder: of the source, {piece} (token {most + 1})\n"
+        f"arrives most: {from_source[most]:.0%} of a position, on average",
+    )
+
+
+def head_statistics(stats: Mapping[str, Labelled]) -> Figure:
+    """Tables of attention by head, one for each statistic.
+
+    Args:
+        stats: from `utils.flow.attention_statistics`; `utils.flow.value_weighting` fits too.
+    """
+    attentions, heads = next(iter(stats.values())).axes.values()
+    width, height = _table_size(attentions, heads)
+    size = (1.6 + len(stats) * (width + 1.2), height + 1.6)
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+        axes = figure.subplots(1, len(stats), sharey=True, squeeze=False)[0]
+        for ax, result in zip(axes, stats.values(), strict=True):
+            bounded = result.unit in ("0 to 1", "cosine")
+            limits = (0, 1 if bounded else _limits(result.values)[1])
+            image = _draw_table(ax, result.values, attentions, heads, limits)
+            lowest, highest = _ends(result)
+            title = f"{result.name}\nfrom {lowest}\nto {highest}"
+            ax.set_title(title, fontsize=SUBTITLE_SIZE)
+            figure.colorbar(image, ax=ax, label=result.unit, pad=0.02)
+    return figure
+
+
+def qkv_by_layer(stats: Mapping[str, Labelled]) -> Figure:
+    """Tables of attention by head for queries, keys and values: one row for each statistic.
+
+    Args:
+        stats: from `utils.flow.qkv_by_layer`.
+    """
+    vectors, attentions, heads = next(iter(stats.values())).axes.values()
+    width, height = _table_size(attentions, heads)
+    size = (2.6 + len(vectors) * (width + 0.2), len(stats) * (height + 1.2))
+    with matplotlib.rc_context(font_settings()):
+        figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+        axes = figure.subplots(len(stats), len(vectors), sharey=True, squeeze=False)
+        for line, result in zip(axes, stats.values(), strict=True):
+            limits = _limits(result.values)
+            for ax, vector, values in zip(line, vectors, result.values, strict=True):
+                image = _draw_table(ax, values, attentions, heads, limits)
+                ax.set_title(vector, fontsize=SUBTITLE_SIZE)
+            lowest, highest = _ends(result)
+            title = f"{result.name}: from {lowest} to {highest}\n{vectors[1]}"
+            line[1].set_title(title, fontsize=SUBTITLE_SIZE)
+            figure.colorbar(image, ax=line, label=result.unit, pad=0.01)
+    return figure
+
+
+def _table_size(attentions: Sequence[str], heads: Sequence[str]) -> tuple[float, float]:
+    """Width and height of a table, in inches."""
+    return max(2.3, 0.42 * len(heads)), max(1.0, 0.27 * len(attentions))
+
+
+def _draw_table(
+    ax: Axes,
+    values: np.ndarray,
+    attentions: Sequence[str],
+    heads: Sequence[str],
+    limits: tuple[float, float],
+) -> AxesImage:
+    """Numbers on colours; grey where there is nothing to measure."""
+    image = ax.imshow(values, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto")
+    ax.set_facecolor(GREY)
+    ax.set_xticks(range(len(heads)), heads, fontsize=8)
+    ax.set_yticks(range(len(attentions)), attentions, fontsize=8)
+    ax.set_xlabel("head")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "black" if image.norm(value) > 0.6 else "white"
+            ax.text(column, row, _number(value), ha="center", va="center", fontsize=7, color=color)
+    stacks = [name.split()[0] for name in attentions]
+    for row in range(1, len(stacks)):
+        if stacks[row] != stacks[row - 1]:
+            ax.axhline(row - 0.5, color="white", linewidth=2)
+    return image
+
+
+def _number(value: float) -> str:
+    """Three digits or so."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value; 0 and 1 if there is none."""
+    known = values[np.isfinite(values)]
+    return (known.min(), known.max()) if known.size else (0, 1)
+
+
+def _ends(result: Labelled) -> tuple[str, str]:
+    """Smallest and largest value, and whose they are."""
+    if np.isnan(result.values).all():
+        return "nothing", "nothing"
+    found = []
+    for flat in (np.nanargmin(result.values), np.nanargmax(result.values)):
+        index = np.unravel_index(flat, result.values.shape)
+        *where, head = (labels[i] for labels, i in zip(result.axes.values(), index, strict=True))
+        found.append(f"{_number(result.values[index])} ({', '.join(where)}, head {head})")
+    return found[0], found[1]

@@ -444,7 +444,7 @@ def test_queries_keys_and_values_share_one_scale_for_each_statistic():
 
 
 def test_tables_of_a_large_model_can_be_read():
-    result = table("entropy", "nats", num_layers=4, num_heads=16)
+    result = table("entropy", "nats", num_layers=6, num_heads=16)
     figure = draw(figures.head_statistics, {"entropy": result})
     assert overlapping(figure) == []
     assert fits(figure)

@@ -153,9 +153,7 @@ def test_lines_of_standard_input_are_translated_and_nothing_else_is_said(
     assert not list(tmp_path.glob("results_*"))
 
 
-@pytest.mark.parametrize(
-    "text", ["토끼가 공항에서 책을 샀어요.", "🙂 $a_$ ▁ <s>", "zebra xylophone"]
-)
+@pytest.mark.parametrize("text", ["토끼가 책을.", "🙂 $a_$ ▁ <s>", "zebra xylophone"])
 def test_any_text_can_be_looked_into(trained, tmp_path, text):
     folder = analyse(tmp_path, "--checkpoint", str(trained["export"]), "--text", text)
     assert found_in(folder)["sentences"][0]["src"] == text

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from utils import distributed
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
+from utils.imports import quick_imports
 from utils.interrupt import Interrupted
 from utils.results import RunFailed, log, set_up_console
 
@@ -101,25 +102,25 @@ def run(settings: Settings) -> int:
             "torchrun is for --version huggingface"
         )
     if settings.version == "test":
-        from utils.selfcheck import run_selfcheck
-
+        with quick_imports():
+            from utils.selfcheck import run_selfcheck
         return run_selfcheck(settings.run)
     if settings.version == "analysis":
-        from utils.report import run_analysis
+        from utils.guided_tour import run_analysis
 
         run_analysis(settings)
     elif settings.version == "pytorch":
-        from pytorch_version.train import run as train_scratch
-
+        with quick_imports():
+            from pytorch_version.train import run as train_scratch
         train_scratch(settings, export)
     elif settings.version == "huggingface":
-        from huggingface_version.train import run as train_huggingface
-        from utils.comparison import initial_weights
-
+        with quick_imports():
+            from huggingface_version.train import run as train_huggingface
+            from utils.comparison import initial_weights
         train_huggingface(settings, initial_weights)
     else:
-        from utils.comparison import run_both
-
+        with quick_imports():
+            from utils.comparison import run_both
         run_both(settings)
     return 0
 

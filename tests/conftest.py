@@ -23,6 +23,12 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _draw_here(monkeypatch):
+    """In this process, where a missing glyph is an error."""
+    monkeypatch.setattr("utils.figure_writer.PROCESSES", 1)
+
+
 @pytest.fixture
 def model_config() -> ModelConfig:
     return ModelConfig(dropout=0.0, **SHAPE)

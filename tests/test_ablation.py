@@ -13,8 +13,8 @@ from pytorch_version.generate import generate
 from tests.conftest import SHAPE, VOCAB_SIZE
 from tests.oracles import transformer_with_weights_of
 from utils import ablation
-from utils.ablation import HeadAblation, ablate_heads
-from utils.analysis import Labelled
+from utils.ablation import ablate_heads
+from utils.analysis import HeadAblation, Labelled
 from utils.batching import collate, pad_sources
 from utils.comparison import marian_side, scratch_side
 from utils.decoding import Decoding

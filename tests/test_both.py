@@ -24,8 +24,8 @@ from tests.test_huggingface_train import (
     unix_only,
 )
 from tests.test_huggingface_train import interrupt_at as interrupt_trainer_at
-from tests.test_train import interrupt_at as interrupt_scratch_at
 from tests.test_train import all_lines_of, metrics_of, summary_of
+from tests.test_train import interrupt_at as interrupt_scratch_at
 from utils.objective import smoothed_loss_sum
 
 HALVES = ("pytorch", "huggingface")

@@ -37,7 +37,7 @@ def test_visualize_draws_every_analysis(version, tmp_path):
         "attention/statistics.png",
         "embeddings/layers.png",
         "embeddings/neighbours.png",
-        "embeddings/training.png",
+        "training/embeddings.png",
         "ffn/activity.png",
         "head_ablation.png",
         "logit_lens.png",

@@ -15,7 +15,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 import main
 from pytorch_version.saved import load_model
-from utils.report import DEMO_MODEL
+from utils.guided_tour import DEMO_MODEL
 
 SMALL = (
     "--dataset copy --hidden_size 16 --num_layers 2 --num_heads 2 --train_size 96 --eval_size 16 "
@@ -270,7 +270,7 @@ def test_without_a_checkpoint_the_demo_model_is_analysed(tmp_path):
     assert best["shift"] == 0
     other_shift = [r["aer"] for r in found["alignment"]["table"] if r["shift"] == 1]
     assert min(other_shift) > 0.4
-    assert found["embeddings"]["training"]
+    assert found["training"]["embeddings"]
 
 
 def test_an_untrained_model_does_not_align(tmp_path):

@@ -12,8 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
 from utils import representation_figures as figures
-from utils.ablation import HeadAblation
-from utils.analysis import Captured, Labelled
+from utils.analysis import Captured, HeadAblation, Labelled
 from utils.representations import (
     Neighbours,
     Neuron,

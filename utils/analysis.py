@@ -82,6 +82,41 @@ class Captured:
         return [n.removesuffix(".weights") for n in self.tensors if n.endswith(".weights")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadAblation:
+    """The scores of a model, and how they change with each head silenced.
+
+    Attributes:
+        nll: (A, H) change of the NLL in nats per target token; above 0 where the head helps.
+        exact_match: (A, H) change of the share of sentences, -1 to 1; below 0 where it helps.
+        baseline_nll: of the whole model.
+        baseline_exact_match: of the whole model, 0-1.
+        num_sentences: how many were scored.
+    """
+
+    nll: Labelled
+    exact_match: Labelled
+    baseline_nll: float
+    baseline_exact_match: float
+    num_sentences: int
+
+    @property
+    def most_important(self) -> tuple[int, int]:
+        """Attention and head, from 0, without which the NLL rises most."""
+        place = np.unravel_index(np.nanargmax(self.nll.values), self.nll.values.shape)
+        return int(place[0]), int(place[1])
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "nll": self.nll.as_dict(),
+            "exact_match": self.exact_match.as_dict(),
+            "baseline_nll": self.baseline_nll,
+            "baseline_exact_match": self.baseline_exact_match,
+            "num_sentences": self.num_sentences,
+        }
+
+
 def attention_label(name: str) -> str:
     """``decoder.0.cross_attn`` as a reader calls it: ``decoder 1 cross``."""
     stack, layer, site = name.split(".")

@@ -1,74 +1,36 @@
 """The figures of a trained model, each with two sentences on what it shows."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from utils import alignment_figures, attention_figures, representation_figures, tracking_figures
 from utils.analysis import attention_label
-from utils.config import RunConfig
+from utils.figure_writer import Exhibit
 from utils.history import History
-from utils.inspection import Inspection
-from utils.results import ResultsFolder
+from utils.representations import Trajectories, training_trajectories
 from utils.timelines import timeline
+
+if TYPE_CHECKING:
+    from utils.inspection import Alignment, Inspection
 
 WEIGHTED_HEADS = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
-    """One figure and what to say about it.
-
-    Attributes:
-        name: of its file below ``visualizations``, without ending.
-        caption: two sentences: what is shown, and what this model shows in it.
-        draw: makes the figure.
-        record: for the manifest.
-    """
-
-    name: str
-    caption: str
-    draw: Callable[[], Figure]
-    record: dict[str, Any]
-
-
-def write_exhibits(
-    shown: Sequence[Exhibit], folder: ResultsFolder, run: RunConfig, checkpoint: str
-) -> None:
-    """Draw figures and write them, with a progress bar.
-
-    Args:
-        shown: the figures.
-        folder: where to.
-        run: format, and whether to be quiet.
-        checkpoint: the model that they show.
-    """
-    for exhibit in tqdm(shown, unit="figure", leave=False, disable=True if run.quiet else None):
-        record = exhibit.record | {"caption": exhibit.caption, "checkpoint": checkpoint}
-        folder.save_figure(exhibit.draw(), exhibit.name, run.figure_format, record)
-
-
 def exhibits(inspection: Inspection) -> Iterator[Exhibit]:
-    """All figures of one model, in the order of a guided tour."""
-    yield from _alignment(inspection)
+    """The figures of one trained model, besides `of_alignment` and `of_training`."""
     yield from _maps(inspection)
     yield from _attention(inspection)
     yield from _vectors(inspection)
     yield from _inside_layers(inspection)
-    if inspection.history is not None:
-        yield from _training(inspection.history)
 
 
-def _alignment(inspection: Inspection) -> Iterator[Exhibit]:
-    """Which head looks at the word that is being translated."""
-    found = inspection.alignment
-    if found is None:
-        return
+def of_alignment(found: Alignment) -> Iterator[Exhibit]:
+    """The figures of which head looks at the word that is being translated."""
     best = found.best
     where = f"layer {best.layer} head {best.head}"
     content, particle = (
@@ -159,7 +121,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             f"{ablation.nll.values[row, head]:.3f} nats per token (from "
             f"{ablation.baseline_nll:.3f})."
         ),
-        draw=lambda: representation_figures.head_ablation(ablation),
+        draw=partial(representation_figures.head_ablation, ablation),
         record=_all_heads("change of NLL and exact match", "head", "attention"),
     )
     entropy = inspection.attention["entropy"]
@@ -172,7 +134,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             f"{entropy.axes['attention'][widest[0]]}-attention: {entropy.values[widest]:.2f} nats, "
             f"as if it looked at {np.exp(entropy.values[widest]):.0f} tokens alike."
         ),
-        draw=lambda: attention_figures.head_statistics(inspection.attention),
+        draw=partial(attention_figures.head_statistics, inspection.attention),
         record=_all_heads("entropy, diagonality, similarity to other heads", "head", "attention"),
     )
     first = inspection.examples[0]
@@ -185,7 +147,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             f"and attention count half each. In the encoder {own:.0%} of a position is still its "
             "own token."
         ),
-        draw=lambda: attention_figures.rollout(encoder, decoder),
+        draw=partial(attention_figures.rollout, encoder, decoder),
         record={
             "shows": "attention rollout",
             "layer": "all",
@@ -205,7 +167,8 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             f"of the value. In {attention_label(last)}-attention both agree to "
             f"{np.nanmean(of_last):.0%}; over all heads to {np.nanmean(overlaps.values):.0%}."
         ),
-        draw=lambda: attention_figures.value_weighted(
+        draw=partial(
+            attention_figures.value_weighted,
             maps,
             inspection.value_weighted,
             inspection.pieces[0].tgt,
@@ -235,7 +198,7 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
             f"{rank.axes['vector'][lowest[0]]} of {rank.axes['attention'][lowest[1]]} head "
             f"{lowest[2] + 1} uses fewest directions: {rank.values[lowest]:.1f}."
         ),
-        draw=lambda: attention_figures.qkv_by_layer(inspection.qkv),
+        draw=partial(attention_figures.qkv_by_layer, inspection.qkv),
         record=_all_heads("norm, standard deviation, effective rank", "head", "attention"),
     )
     explained = {stack: part.shares.sum() for stack, part in inspection.trajectories.items()}
@@ -247,7 +210,7 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
             + " and ".join(f"{share:.0%} of the {stack}'s" for stack, share in explained.items())
             + " variance."
         ),
-        draw=lambda: representation_figures.layer_trajectories(inspection.trajectories),
+        draw=partial(representation_figures.layer_trajectories, inspection.trajectories),
         record={
             "shows": "tokens in the residual stream, layer by layer (PCA)",
             "layer": "all",
@@ -263,19 +226,8 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
                 "For each token those whose embeddings point most nearly the same way. The nearest "
                 f"two here are {token} and {nearest[0][0]}: cosine {nearest[0][1]:.2f}."
             ),
-            draw=lambda: representation_figures.neighbours_table(inspection.neighbours),
+            draw=partial(representation_figures.neighbours_table, inspection.neighbours),
             record=_table("nearest neighbours among the embeddings", "neighbour", "token"),
-        )
-    if (moved := inspection.training_trajectories) is not None:
-        yield Exhibit(
-            name="embeddings/training",
-            caption=(
-                f"Where training took the embeddings of {len(moved.tokens)} tokens, from "
-                f"{moved.steps[0]} to {moved.steps[-1]}. The plane holds {moved.shares.sum():.0%} "
-                "of all variance."
-            ),
-            draw=lambda: representation_figures.training_trajectories(moved),
-            record=_table("embeddings over training (PCA)", "component 1", "component 2"),
         )
 
 
@@ -290,7 +242,7 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
             f"{sparsity.axes['layer'][most]} {sparsity.values[most]:.0%} of the activations are "
             f"zero; {dead.values.max():.0%} of a layer's units at most never fire."
         ),
-        draw=lambda: representation_figures.ffn_activity(inspection.ffn),
+        draw=partial(representation_figures.ffn_activity, inspection.ffn),
         record=_table("activations of the feed-forward networks", "value", "share"),
     )
     if inspection.neurons:
@@ -302,7 +254,7 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
                 "The most selective units of each layer, with the tokens that excite them most. "
                 f"Unit {neuron.unit} of {neuron.layer} answers above all to {strongest}."
             ),
-            draw=lambda: representation_figures.neuron_table(inspection.neurons),
+            draw=partial(representation_figures.neuron_table, inspection.neurons),
             record=_table("tokens that activate units most", "token", "unit"),
         )
     shares = inspection.lens.share_right
@@ -313,14 +265,14 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
             f"{shares[0]:.0%} of the tokens would be right, after layer {len(shares)} "
             f"{shares[-1]:.0%}."
         ),
-        draw=lambda: representation_figures.logit_lens(inspection.lens),
+        draw=partial(representation_figures.logit_lens, inspection.lens),
         record=_table("most probable token after each layer", "position", "decoder layer")
         | {"sentence": inspection.examples[0].src},
     )
 
 
-def _training(history: History) -> Iterator[Exhibit]:
-    """What was followed while the model was trained."""
+def of_training(history: History) -> Iterator[Exhibit]:
+    """All figures of what was followed while a model was trained."""
     last = history.records[-1]["step"]
     title = "While the model was trained"
     entropy = timeline(history.records, "attention", "entropy").values
@@ -357,6 +309,24 @@ def _training(history: History) -> Iterator[Exhibit]:
             draw=partial(draw, history, title),
             record=tracking_figures.over_steps(name, history),
         )
+    if (moved := trajectories_of(history)) is not None:
+        yield Exhibit(
+            name="training/embeddings",
+            caption=(
+                f"Where training took the embeddings of {len(moved.tokens)} tokens, from "
+                f"{moved.steps[0]} to {moved.steps[-1]}. The plane holds {moved.shares.sum():.0%} "
+                "of all variance."
+            ),
+            draw=partial(representation_figures.training_trajectories, moved),
+            record=_table("embeddings over training (PCA)", "component 1", "component 2"),
+        )
+
+
+def trajectories_of(history: History) -> Trajectories | None:
+    """Where training took some embeddings; None if it was looked at once only."""
+    if len(history.embeddings) < 2:
+        return None
+    return training_trajectories(history.embeddings, history.tokens)
 
 
 def _all_heads(shows: str, x: str, y: str) -> dict[str, Any]:

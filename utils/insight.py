@@ -4,7 +4,8 @@ from typing import Any
 
 from utils.config import Settings
 from utils.data import PreparedData
-from utils.exhibits import exhibits, write_exhibits
+from utils.exhibits import exhibits, of_alignment, of_training
+from utils.figure_writer import FigureWriter
 from utils.history import History
 from utils.inspection import SAMPLE, Subject, align, inspect, trace_example
 from utils.results import ResultsFolder, log
@@ -48,6 +49,10 @@ def look_inside(
             log.debug("%s", line)
     if settings.run.visualize:
         log.info("Looking inside the best model ...")
-        inspection = inspect(subject, sample[:SHOWN], sample, alignment, history)
-        write_exhibits(list(exhibits(inspection)), folder, settings.run, subject.name)
+        with FigureWriter(settings.run) as writer:
+            writer.add(of_training(history))
+            if alignment is not None:
+                writer.add(of_alignment(alignment))
+            writer.add(exhibits(inspect(subject, sample[:SHOWN], sample)))
+            writer.write(folder, subject.name)
     return {} if alignment is None else {"aer": alignment.aer}

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from utils import alignment, flow, representations
-from utils.ablation import HeadAblation, ablate_heads
+from utils.ablation import ablate_heads
 from utils.alignment import AlignedSentence, AlignmentTable, BestHead, HeadOnSentence
-from utils.analysis import Captured, Labelled
+from utils.analysis import Captured, HeadAblation, Labelled
 from utils.batching import Batch, TokenizedPairs, collate, evaluation_batches
 from utils.capture import Inside, Point, capture
 from utils.corpus import Pair
-from utils.history import History
 from utils.objective import IGNORED_LABEL
 from utils.operations import Variant
 from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
@@ -153,12 +152,9 @@ class Inspection:
         ffn: see `representations.ffn_activity`.
         neurons: the most selective units.
         trajectories: of the first example's tokens through the layers, by stack.
-        training_trajectories: of embeddings over training, if it was followed.
         neighbours: of the first example's tokens among the embeddings.
         lens: what each decoder layer says on the first example.
         ablation: each head silenced.
-        alignment: where there is a gold alignment.
-        history: what was followed while the model was trained.
     """
 
     subject: Subject
@@ -174,12 +170,9 @@ class Inspection:
     ffn: Mapping[str, Labelled]
     neurons: Sequence[Neuron]
     trajectories: Mapping[str, Trajectories]
-    training_trajectories: Trajectories | None
     neighbours: Sequence[Neighbours]
     lens: LogitLens
     ablation: HeadAblation
-    alignment: Alignment | None
-    history: History | None
 
     @property
     def last_cross_attention(self) -> str:
@@ -197,7 +190,6 @@ class Inspection:
         last = self.last_cross_attention
         return {
             "checkpoint": self.subject.name,
-            "alignment": self.alignment and self.alignment.as_dict(),
             "sentences": [
                 {
                     "src": example.src,
@@ -220,7 +212,6 @@ class Inspection:
             "ffn": _as_dicts(self.ffn) | {"neurons": [neuron.__dict__ for neuron in self.neurons]},
             "embeddings": {
                 "layers": {stack: part.as_dict() for stack, part in self.trajectories.items()},
-                "training": self.training_trajectories and self.training_trajectories.as_dict(),
                 "neighbours": [part._asdict() for part in self.neighbours],
             },
             "logit_lens": self.lens.as_dict(),
@@ -236,9 +227,6 @@ def inspect(
     subject: Subject,
     examples: Sequence[Example],
     sample: Sequence[Example],
-    alignment: Alignment | None = None,
-    history: History | None = None,
-    progress: Callable[[str], None] = lambda analysis: None,
 ) -> Inspection:
     """Run every analysis.
 
@@ -246,12 +234,8 @@ def inspect(
         subject: the model.
         examples: sentences to show; statistics of single sentences are of the first.
         sample: sentences to take statistics over.
-        alignment: as `align` found it.
-        history: of the model's training.
-        progress: called with the name of each analysis about to begin.
     """
     pieces = [_pieces(subject, example) for example in examples]
-    progress("attention")
     captured = capture_examples(subject, examples)
     sampled = capture_examples(subject, sample)
     last = [name for name in captured.attentions() if name.endswith("cross_attn")][-1]
@@ -261,7 +245,6 @@ def inspect(
         captured.tensors[f"{last}.weights"], captured.tensors[f"{last}.v"], projections[last]
     )
     first = pieces[0]
-    progress("feed-forward networks, embeddings")
     sampled_pieces = [_pieces(subject, example) for example in sample]
     neurons = representations.top_tokens(
         sampled,
@@ -270,7 +253,6 @@ def inspect(
         TOKENS_PER_NEURON,
     )
     by_stack = {"encoder": first.src, "decoder": first.inputs}
-    progress("head ablation")
     batches = [
         subject.batch(sample[start : start + BATCH_SIZE])
         for start in range(0, len(sample), BATCH_SIZE)
@@ -289,12 +271,9 @@ def inspect(
         ffn=representations.ffn_activity(sampled),
         neurons=neurons,
         trajectories=representations.layer_trajectories(captured, 0, by_stack),
-        training_trajectories=_training_trajectories(history),
         neighbours=_neighbours(subject, examples[0], weights),
         lens=_lens(subject, examples[0], captured),
         ablation=ablate_heads(subject.model, subject.inside, batches, subject.never_generated),
-        alignment=alignment,
-        history=history,
     )
 
 
@@ -411,12 +390,6 @@ def _output_projection(weights: Mapping[str, Tensor], attention: str) -> np.ndar
     stack, layer, site = attention.split(".")
     weight = weights[f"{stack}.layers.{layer}.{site}.w_o.weight"]
     return weight.detach().float().cpu().numpy()
-
-
-def _training_trajectories(history: History | None) -> Trajectories | None:
-    if history is None or len(history.embeddings) < 2:
-        return None
-    return representations.training_trajectories(history.embeddings, history.tokens)
 
 
 def _neighbours(

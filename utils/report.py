@@ -4,8 +4,7 @@ Besides ``main`` and `utils.comparison` the only module that knows both implemen
 """
 
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,16 @@ from huggingface_version import model as huggingface
 from pytorch_version import generate as scratch_generate
 from pytorch_version import model as scratch
 from pytorch_version import saved as scratch_saved
+from utils import figure_writer
 from utils.batching import TokenizedPairs
 from utils.checkpoint import CheckpointError
-from utils.config import EMBEDDED_DATASETS, DataConfig, Settings, UserError, build
+from utils.config import EMBEDDED_DATASETS, Settings, UserError
 from utils.corpus import Pair, generate
 from utils.data import load_corpus
 from utils.environment import select_device
-from utils.exhibits import exhibits, write_exhibits
+from utils.exhibits import exhibits, of_alignment, trajectories_of
+from utils.figure_writer import Exhibit, FigureWriter
+from utils.guided_tour import DEMO_MODEL, run_of
 from utils.history import History
 from utils.inspection import SAMPLE, Alignment, Example, Subject, align, inspect, trace_example
 from utils.metrics import TokenScores, translation_scores
@@ -33,7 +35,6 @@ from utils.results import RESULT, ResultsFolder, check_writable, log
 from utils.tokenizer import Tokenizer
 from utils.trace_listing import lines
 
-DEMO_MODEL = Path(__file__).parent.parent / "assets" / "demo_model"
 CHOSEN_ON, REPORTED_ON = 200, 500  # sentences for the best aligning head
 SHOWN = 3  # sentences of the model's own task that figures are drawn of
 MOST_TEXTS = 8  # of the user's that figures are drawn of
@@ -62,24 +63,46 @@ class Loaded:
     translated: Sequence[Mapping[str, str]]
 
 
-def run_analysis(settings: Settings) -> None:
+def analyse(
+    settings: Settings,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    writer: FigureWriter,
+    of_training: Sequence[Exhibit],
+) -> None:
     """Look into the model that the options name, or into the one that comes along.
+
+    Args:
+        settings: all options.
+        texts: the user's sentences; none takes sentences of the model's own task.
+        targets: their translations, if given.
+        writer: of figures.
+        of_training: figures of the model's training, which the writer has already.
 
     Raises:
         UserError: the user's input is wrong.
     """
-    device = select_device(settings.run.device)
-    texts = _texts(settings)
-    loaded = load(settings.analysis.checkpoint, device)
-    targets = _targets(settings, texts)
+    if settings.run.visualize is not False and figure_writer.PROCESSES > 1:
+        # The other cores draw; threads that wait for each other on a busy core wait long.
+        torch.set_num_threads(max(1, torch.get_num_threads() - figure_writer.PROCESSES))
+    loaded = load(settings.analysis.checkpoint, select_device(settings.run.device))
     _require_fit(loaded, texts)
-    if settings.analysis.text == ("-",) and settings.run.quiet:
-        for translation in _translated_lines(loaded, texts):
-            log.log(RESULT, translation)
-        return
     check_writable(Path(settings.run.output_dir))
     folder = ResultsFolder.create(Path(settings.run.output_dir), "analysis")
-    Analysis(settings, loaded, folder).execute([t for t in texts if t], targets)
+    Analysis(settings, loaded, folder, writer).execute(texts, targets, of_training)
+
+
+def translate(settings: Settings, texts: Sequence[str]) -> None:
+    """Print translations line by line, and nothing else; an empty line stays one.
+
+    Raises:
+        UserError: the user's input is wrong.
+    """
+    loaded = load(settings.analysis.checkpoint, select_device(settings.run.device))
+    _require_fit(loaded, texts)
+    translations = iter(loaded.translate([text for text in texts if text]))
+    for text in texts:
+        log.log(RESULT, next(translations) if text else "")
 
 
 class Analysis:
@@ -89,24 +112,25 @@ class Analysis:
         settings: all options.
         loaded: the model.
         folder: where the results go.
+        writer: of figures.
     """
 
-    def __init__(self, settings: Settings, loaded: Loaded, folder: ResultsFolder) -> None:
+    def __init__(
+        self, settings: Settings, loaded: Loaded, folder: ResultsFolder, writer: FigureWriter
+    ) -> None:
         self.settings, self.loaded, self.folder = settings, loaded, folder
+        self.writer = writer
         self.subject = loaded.subject
 
-    def execute(self, texts: Sequence[str], targets: Sequence[str]) -> None:
-        """Write the results folder and print the tour.
-
-        Args:
-            texts: the user's sentences; none takes sentences of the model's own task.
-            targets: their translations, if given.
-        """
+    def execute(
+        self, texts: Sequence[str], targets: Sequence[str], of_training: Sequence[Exhibit]
+    ) -> None:
+        """Write the results folder and print the tour; the arguments are those of `analyse`."""
         log.info(f"Model: {self.subject.name}")
         content: dict[str, Any] = {}
         if "dataset" in self.settings.given:
             content["evaluation"] = self._evaluate()
-        alignment, sample = self._own_task()
+        sample = self._own_task()
         examples = sample[:SHOWN]
         if texts:
             examples = self._texts_in_tokens(texts, targets)
@@ -114,26 +138,24 @@ class Analysis:
                 log.log(RESULT, f"  {example.src}\n    -> {example.tgt}")
             sample = sample or examples[:SAMPLE]
         log.info("Looking inside ...")
-        inspection = inspect(
-            self.subject, examples[:MOST_TEXTS], sample, alignment, self.loaded.history
-        )
-        content |= inspection.content()
-        if len(examples) > MOST_TEXTS:
-            content["further_translations"] = [
-                {"src": e.src, "tgt": e.tgt} for e in examples[MOST_TEXTS:]
-            ]
+        inspection = inspect(self.subject, examples[:MOST_TEXTS], sample)
+        shown = self._draw(exhibits(inspection))
+        alignment = self._align()
+        if alignment is not None:
+            shown = self._draw(of_alignment(alignment)) + shown
+        content |= inspection.content() | self._training_content()
+        content["alignment"] = alignment and alignment.as_dict()
+        content["further_translations"] = [
+            {"src": example.src, "tgt": example.tgt} for example in examples[MOST_TEXTS:]
+        ]
         if self.settings.run.debug:
-            trace = trace_example(self.subject, examples[0], LABEL_SMOOTHING)
-            self.folder.write_json("logs/trace.json", trace.as_dict())
-            for line in lines(trace):
-                log.debug("%s", line)
+            self._trace(examples[0])
         path = self.folder.write_json("analysis.json", content)
-        shown = list(exhibits(inspection))
-        if self.settings.run.visualize is not False:
-            write_exhibits(shown, self.folder, self.settings.run, self.subject.name)
-        for line in _tour(shown, self.settings.run.visualize is not False):
+        if self._drawn:
+            self.writer.write(self.folder, self.subject.name)
+        for line in _tour([*shown, *of_training], self._drawn):
             log.info(line)
-        if alignment:
+        if alignment is not None:
             best = alignment.best
             log.log(
                 RESULT,
@@ -142,30 +164,58 @@ class Analysis:
             )
         log.info(f"\n{path}")
 
-    def _own_task(self) -> tuple[Alignment | None, list[Example]]:
-        """Alignment and sample sentences, from what the model was trained for."""
-        options, subject = self.loaded.options, self.subject
-        if options.get("dataset") in EMBEDDED_DATASETS:
-            sizes = {"train_size": 1, "eval_size": REPORTED_ON}
-            config = build(DataConfig, {**options, **sizes})
-            corpus = load_corpus(config, options["seed"])
-            chosen_on, reported_on = (
-                TokenizedPairs(pairs, subject.vocabulary, self.loaded.max_length)
-                for pairs in (corpus.eval[:CHOSEN_ON], corpus.test)
-            )
-            alignment = align(
-                subject.model, subject.inside, subject.vocabulary.pieces, chosen_on, reported_on
-            )
-            return alignment, self._examples(reported_on.pairs[:SAMPLE])
+    @property
+    def _drawn(self) -> bool:
+        return self.settings.run.visualize is not False
+
+    def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
+        """Begin to draw, unless no figures are wanted."""
+        exhibits = list(exhibits)
+        if self._drawn:
+            self.writer.add(exhibits)
+        return exhibits
+
+    def _training_content(self) -> dict[str, Any]:
+        """What ``analysis.json`` says of the model's training."""
+        history = self.loaded.history
+        if history is None:
+            return {"training": None}
+        moved = trajectories_of(history)
+        return {"training": {"probes": history.records, "embeddings": moved and moved.as_dict()}}
+
+    def _trace(self, example: Example) -> None:
+        trace = trace_example(self.subject, example, LABEL_SMOOTHING)
+        self.folder.write_json("logs/trace.json", trace.as_dict())
+        for line in lines(trace):
+            log.debug("%s", line)
+
+    def _align(self) -> Alignment | None:
+        """The best aligning head, if the model's own task has gold alignments."""
+        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
+            return None
+        vocabulary = self.subject.vocabulary
+        chosen_on, reported_on = (
+            TokenizedPairs(_unseen_pairs(self.loaded.options, *each), vocabulary,
+                           self.loaded.max_length)
+            for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
+        )  # fmt: skip
+        return align(
+            self.subject.model, self.subject.inside, vocabulary.pieces, chosen_on, reported_on
+        )
+
+    def _own_task(self) -> list[Example]:
+        """Sample sentences, from what the model was trained for."""
+        if self.loaded.options.get("dataset") in EMBEDDED_DATASETS:
+            return self._examples(_unseen_pairs(self.loaded.options, "test", SAMPLE))
         if self.loaded.translated:
             pairs = [Pair(x["src"], x["reference"]) for x in self.loaded.translated[:SAMPLE]]
-            return None, self._examples(pairs)
+            return self._examples(pairs)
         if self.settings.analysis.text:
-            return None, []
+            return []
         # Nothing is known of the model: English sentences and what it makes of them.
         sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
         pairs = map(Pair, sources, self.loaded.translate(sources))
-        return None, self._examples(list(pairs))
+        return self._examples(list(pairs))
 
     def _examples(self, pairs: Sequence[Pair]) -> list[Example]:
         return [self.subject.example(pair.src, pair.tgt) for pair in pairs]
@@ -232,42 +282,12 @@ def _tour(shown: Sequence[Any], drawn: bool) -> list[str]:
     return tour
 
 
-def _texts(settings: Settings) -> list[str]:
-    """The user's sentences; "-" stands for the lines of standard input.
-
-    Raises:
-        UserError: there is nothing in one of them.
-    """
-    texts: list[str] = []
-    for text in settings.analysis.text:
-        if text == "-":
-            try:
-                texts += sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
-            except UnicodeDecodeError as error:
-                raise UserError(f"--text -: standard input is not UTF-8 ({error})") from error
-        elif not text.strip():
-            raise UserError("--text is empty; give a sentence to translate")
-        else:
-            texts.append(text)
-    if settings.analysis.text and not any(text.strip() for text in texts):
-        raise UserError("--text -: standard input has no sentence in it")
-    return [text.strip() for text in texts]
-
-
-def _targets(settings: Settings, texts: Sequence[str]) -> list[str]:
-    """The given translations of the user's sentences.
-
-    Raises:
-        UserError: they are not as many, or one is empty.
-    """
-    targets = settings.analysis.tgt_text
-    if targets and len(targets) != len(texts):
-        raise UserError(
-            f"--tgt_text is given {len(targets)} times, --text {len(texts)}; give one for each"
-        )
-    if not all(target.strip() for target in targets):
-        raise UserError("--tgt_text is empty; leave it out to let the model translate")
-    return list(targets)
+def _unseen_pairs(options: Mapping[str, Any], split: str, size: int) -> list[Pair]:
+    """Pairs of an embedded dataset that no model learns from."""
+    pairs = generate(options["dataset"], split, size, options["seed"])
+    if options["dataset"] == "grammar" and options["src_lang"] == "ko":
+        return [pair.reversed_direction() for pair in pairs]
+    return pairs
 
 
 def _require_fit(loaded: Loaded, texts: Sequence[str]) -> None:
@@ -282,12 +302,6 @@ def _require_fit(loaded: Loaded, texts: Sequence[str]) -> None:
                 f"--text has {number} tokens ({text[:30]!r} ...), the model takes at most "
                 f"{loaded.max_length}; shorten or split it"
             )
-
-
-def _translated_lines(loaded: Loaded, texts: Sequence[str]) -> list[str]:
-    """Translations line by line; an empty line stays one."""
-    translations = iter(loaded.translate([text for text in texts if text]))
-    return [next(translations) if text else "" for text in texts]
 
 
 def load(checkpoint: str | None, device: torch.device) -> Loaded:
@@ -331,7 +345,7 @@ def _load_scratch(path: Path, device: torch.device) -> Loaded:
         ),
         max_length=saved.decoding.max_length,
         options=saved.options,
-        **_training_of(path.parent.parent),
+        **_training_of(run_of(str(path))),
     )
 
 
@@ -339,7 +353,7 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
     marian = foreign.load_any(name, device)
     folder = Path(name)
     tokenizer = Tokenizer.from_folder(folder)
-    run = next((f for f in (folder, folder.parent, folder.parent.parent) if _is_run(f)), folder)
+    run = run_of(name)
     vocabulary = tokenizer or foreign.ForeignVocabulary.load(name)
     if tokenizer is not None:
         ids = {}
@@ -362,26 +376,21 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
         ),
         translate=lambda sentences: translate(marian, vocabulary, sentences),
         max_length=marian.config.max_position_embeddings,
-        options=_options_of(run) if tokenizer is not None else {},
+        options=_options_of(run) if run and tokenizer else {},
         **_training_of(run),
     )
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "summary.json").exists() and (folder / "logs").exists()
-
-
 def _options_of(run: Path) -> dict[str, Any]:
-    if not _is_run(run):
-        return {}
     return json.loads((run / "summary.json").read_text("utf-8"))["config"]
 
 
-def _training_of(run: Path) -> dict[str, Any]:
+def _training_of(run: Path | None) -> dict[str, Any]:
     """What a results folder tells of a model's training."""
-    folder = ResultsFolder(run)
-    translations = run / "logs" / "translations.jsonl"
+    if run is None:
+        return {"history": None, "translated": []}
+    folder, translations = ResultsFolder(run), "logs/translations.jsonl"
     return {
         "history": History.load(run, folder.read_metrics("probe")),
-        "translated": folder.read_lines("logs/translations.jsonl") if translations.exists() else [],
+        "translated": folder.read_lines(translations) if (run / translations).exists() else [],
     }

@@ -19,8 +19,7 @@ from utils.tokenizer import SPECIAL_TOKENS
 from utils.visualization import BLUE, GREEN, GREY, ORANGE, drawable, font_settings, label_tokens
 
 if TYPE_CHECKING:
-    from utils.ablation import HeadAblation
-    from utils.analysis import Labelled
+    from utils.analysis import HeadAblation, Labelled
     from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
 
 MOST_INCHES = 40  # of a figure with long sentences

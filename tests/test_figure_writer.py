@@ -1,0 +1,93 @@
+"""Figures drawn in other processes are those drawn here, and nothing is left behind."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from utils import figure_writer
+from utils.config import RunConfig
+from utils.figure_writer import Exhibit, FigureWriter
+from utils.results import ResultsFolder
+from utils.visualization import training_curves
+
+RECORDS = [
+    {"kind": "train", "step": 1, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0},
+    {"kind": "eval", "step": 1, "nll": 1.5, "nll_other_source": 2.0, "bleu": 1.0, "chrf": 2.0,
+     "exact_match": 0.1, "token_accuracy": 0.2},
+]  # fmt: skip
+
+
+def exhibit(name, title="ýfinding 발견"):
+    return Exhibit(
+        name=name,
+        caption="What it shows. What is seen.",
+        draw=partial(training_curves, RECORDS, title),
+        record={"shows": "curves", "axes": {"x": "step", "y": "nats"}},
+    )
+
+
+def broken() -> Figure:
+    raise ZeroDivisionError("cannot draw")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return ResultsFolder.create(tmp_path, "analysis")
+
+
+def written_by(folder, exhibits, run=None):
+    with FigureWriter(run or RunConfig(quiet=True)) as writer:
+        writer.add(exhibits[:1])
+        writer.add(exhibits[1:])
+        drawn_in = Path(writer._drawn_in.name)
+        writer.write(folder, "model.pt")
+    assert not drawn_in.exists()
+    return json.loads((folder.path / "visualizations" / "manifest.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_figures_and_their_records_are_written_in_order(folder, monkeypatch, processes):
+    monkeypatch.setattr(figure_writer, "PROCESSES", processes)
+    manifest = written_by(folder, [exhibit(f"part/{n}") for n in "cab"])
+    assert [record["file"] for record in manifest] == ["part/c.png", "part/a.png", "part/b.png"]
+    for record in manifest:
+        assert record["caption"] == "What it shows. What is seen."
+        assert record["checkpoint"] == "model.pt"
+        assert imread(folder.path / "visualizations" / record["file"]).shape[:2] > (500, 500)
+
+
+def test_other_processes_draw_the_same_picture(folder, tmp_path, monkeypatch):
+    written_by(folder, [exhibit("here")])
+    monkeypatch.setattr(figure_writer, "PROCESSES", 2)
+    written_by(folder, [exhibit("there")])
+    here, there = (imread(folder.path / "visualizations" / f"{n}.png") for n in ("here", "there"))
+    assert (here == there).all()
+
+
+def test_vector_figures_are_written_beside(folder):
+    written_by(folder, [exhibit("x")], RunConfig(quiet=True, figure_format="svg"))
+    names = {path.name for path in (folder.path / "visualizations").iterdir()}
+    assert names == {"x.png", "x.svg", "manifest.json"}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_cannot_be_drawn_is_said_and_leaves_nothing(folder, monkeypatch, processes):
+    monkeypatch.setattr(figure_writer, "PROCESSES", processes)
+    wrong = Exhibit(name="x", caption="", draw=broken, record={})
+    with FigureWriter(RunConfig(quiet=True)) as writer:
+        writer.add([wrong])
+        drawn_in = Path(writer._drawn_in.name)
+        with pytest.raises(ZeroDivisionError, match="cannot draw"):
+            writer.write(folder, "model.pt")
+    assert not drawn_in.exists()
+    assert not list(folder.path.rglob("*.png"))
+
+
+def test_without_writing_nothing_is_written(folder):
+    with FigureWriter(RunConfig(quiet=True)) as writer:
+        writer.add([exhibit("x")])
+    assert not list(folder.path.rglob("*.png"))

@@ -1,0 +1,112 @@
+"""Writing many figures: drawn in other processes meanwhile, for drawing takes longest."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from utils.config import RunConfig
+from utils.results import ResultsFolder, save_drawing
+
+PROCESSES = min(2, os.cpu_count() or 1)  # that draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """One figure and what to say about it.
+
+    Attributes:
+        name: of its file below ``visualizations``, without ending.
+        caption: two sentences: what is shown, and what this model shows in it.
+        draw: makes the figure; something that can be sent to another process.
+        record: for the manifest.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+    record: dict[str, Any]
+
+
+class FigureWriter:
+    """While entered, draws figures; `write` puts them into a results folder.
+
+    Args:
+        run: format, and whether to be quiet.
+    """
+
+    def __init__(self, run: RunConfig) -> None:
+        self._run = run
+        self._exhibits: list[Exhibit] = []
+        self._drawings: list[Future] = []
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> FigureWriter:
+        self._drawn_in = tempfile.TemporaryDirectory(prefix="figures_")
+        if PROCESSES > 1:
+            # Started anew, not forked: a process with threads must not be.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(PROCESSES, context, initializer=_begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+        self._drawn_in.cleanup()
+
+    def add(self, exhibits: Iterable[Exhibit]) -> None:
+        """Begin to draw figures, if there are processes for it."""
+        for exhibit in exhibits:
+            self._exhibits.append(exhibit)
+            if self._pool:
+                number = len(self._drawings)
+                self._drawings.append(self._pool.submit(_draw, *self._task(number, exhibit)))
+
+    def write(self, folder: ResultsFolder, checkpoint: str) -> None:
+        """Wait until all are drawn, then write them, with their records.
+
+        Args:
+            folder: where to.
+            checkpoint: the model that they show.
+        """
+        hidden = True if self._run.quiet else None  # None: off unless on a terminal
+        for number, exhibit in enumerate(
+            tqdm(self._exhibits, unit="figure", leave=False, disable=hidden)
+        ):
+            if self._pool:
+                self._drawings[number].result()
+            else:
+                _draw(*self._task(number, exhibit))
+            for file in Path(self._drawn_in.name).glob(f"{number}.*"):
+                shutil.move(file, f"{folder.figure_path(exhibit.name)}{file.suffix}")
+        folder.record_figures(
+            {"file": f"{exhibit.name}.png"}
+            | exhibit.record
+            | {"caption": exhibit.caption, "checkpoint": checkpoint}
+            for exhibit in self._exhibits
+        )
+
+    def _task(self, number: int, exhibit: Exhibit) -> tuple[Callable[[], Figure], str, str]:
+        return exhibit.draw, str(Path(self._drawn_in.name) / str(number)), self._run.figure_format
+
+
+def _draw(draw: Callable[[], Figure], target: str, fmt: str) -> None:
+    save_drawing(draw(), target, fmt)
+
+
+def _begin() -> None:
+    """In each process that draws: Ctrl-C reaches it too, but the one that began it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()

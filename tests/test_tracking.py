@@ -82,9 +82,7 @@ def followed(request, pairs):
 def tracker_of(inside, pairs, closely=True, plan=None, report=None):
     tokenized, tokenizer = pairs
     plan = plan or ProbePlan(100, 1, 4)
-    return Tracker(
-        inside, tokenized, tokenizer, 0.1, plan, closely, report or (lambda line, history: None)
-    )
+    return Tracker(inside, tokenized, tokenizer, 0.1, plan, closely, report or (lambda *_: None))
 
 
 def trained_step(model, batch, optimizer):

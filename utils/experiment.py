@@ -12,9 +12,9 @@ from utils.decoding import Decoding
 from utils.objective import with_schedule
 from utils.tracking import ProbePlan, Report, Tracker
 
-# Probes in a run, so that they cost at most 5 % of the training time (a fifth with
-# --track_internals) in one that lasts minutes; shorter ones have fewer.
-PROBES, CLOSE_PROBES, LEAST_PROBES = 12, 40, 4
+# Probes in a run after the one before training: so many that they cost at most 5 % of the training
+# time (a fifth with --track_internals) of a run that lasts minutes. Shorter ones have fewer.
+PROBES, CLOSE_PROBES, LEAST_PROBES = 11, 35, 5
 STEPS, CLOSE_STEPS = 400, 100  # of training for each probe, at least
 
 

@@ -127,12 +127,13 @@ class Recorder:
                 )
         return lines[-1]
 
-    def probed(self, line: dict[str, Any], history: History) -> None:
+    def probed(self, line: dict[str, Any], history: History, drawn: bool) -> None:
         """Take a probe: write its numbers and redraw the figures.
 
         Args:
             line: for ``metrics.jsonl``.
             history: all probes so far.
+            drawn: whether to redraw the figures this time.
         """
         self.flush_steps()
         self.folder.append_metrics([line])
@@ -141,7 +142,7 @@ class Recorder:
         if run.track_internals:
             self._newest_probe = in_words(line)
         log.debug("probe at step %d: %s", line["step"], in_words(line))
-        if run.visualize is not False:
+        if drawn and run.visualize is not False:
             # MarianMT's run has one figure a step; those whose maps were thinned out go.
             kept = {ATTENTION_AT_STEP.format(step=step) for step in history.maps}
             self.folder.drop_figures(ATTENTION_AT_STEP.format(step="*"), kept)

@@ -26,7 +26,9 @@ from utils.history import MOST_MAPPED_STEPS, MOST_RECORDS, History, Spread
 from utils.objective import IGNORED_LABEL, smoothed_loss_sum
 from utils.tokenizer import PAD_ID, Tokenizer
 
-Report = Callable[[dict[str, Any], History], None]  # (line for metrics.jsonl, all so far)
+# Takes a line for metrics.jsonl, all that has been followed, and whether to draw it.
+Report = Callable[[dict[str, Any], History, bool], None]
+DRAWN_EVERY = 3  # probes between two drawings: drawing takes ten times as long as probing
 
 PROBE_SENTENCES = 8
 LONGEST_PROBED = 40  # tokens: figures stay readable and maps small
@@ -84,7 +86,7 @@ class Tracker:
         label_smoothing: of the loss whose gradient is measured.
         plan: when to probe.
         closely: keep maps of every attention, not of the last cross-attention alone.
-        report: takes each probe's line and what has been followed so far.
+        report: takes each probe.
 
     Attributes:
         seconds: time spent so far, in ``report`` too.
@@ -115,6 +117,7 @@ class Tracker:
         attentions = [n.removesuffix(".weights") for n in self._points if n.endswith(".weights")]
         self._mapped = attentions if closely else attentions[-1:]
         self.seconds = 0.0
+        self._num_probes = 0
         self._first: dict[str, np.ndarray] = {}
         self._previous: dict[str, np.ndarray] = {}
         self._before: dict[str, Tensor] = {}
@@ -145,7 +148,9 @@ class Tracker:
         """
         if self._plan.is_due(step):
             started = time.perf_counter()
-            self._report(self.probe(model, step, epoch), self.history())
+            line = self.probe(model, step, epoch)
+            drawn = self._num_probes % DRAWN_EVERY == 0 or step == self._plan.num_steps
+            self._report(line, self.history(), drawn)
             self.seconds += time.perf_counter() - started
 
     def probe(self, model: nn.Module, step: int, epoch: int) -> dict[str, Any]:
@@ -167,6 +172,7 @@ class Tracker:
                            large the step's update was, divided by their norm before it (None at
                            step 0).
         """
+        self._num_probes += 1
         weights = self._weights(model)
         captured, gradients, loss, weight_gradients = self._pass(model, weights)
         vectors = {
@@ -214,6 +220,7 @@ class Tracker:
         """All that a resumed run needs: tensors and plain values."""
         return {
             "seconds": self.seconds,
+            "num_probes": self._num_probes,
             "first": _as_tensors(self._first),
             "previous": _as_tensors(self._previous),
             "records": self._records.state_dict(),
@@ -222,7 +229,7 @@ class Tracker:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` was called."""
-        self.seconds = state["seconds"]
+        self.seconds, self._num_probes = state["seconds"], state["num_probes"]
         self._first, self._previous = _as_arrays(state["first"]), _as_arrays(state["previous"])
         self._records.load_state_dict(state["records"])
         self._snapshots.load_state_dict(_as_arrays(state["snapshots"]))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from utils.batching import LengthBatches
 from utils.capture import Inside
@@ -12,10 +13,25 @@ from utils.decoding import Decoding
 from utils.objective import with_schedule
 from utils.tracking import ProbePlan, Report, Tracker
 
-# Probes in a run after the one before training: so many that they cost at most 5 % of the training
-# time (a fifth with --track_internals) of a run that lasts minutes. Shorter ones have fewer.
-PROBES, CLOSE_PROBES, LEAST_PROBES = 11, 35, 5
-STEPS, CLOSE_STEPS = 400, 100  # of training for each probe, at least
+
+class Pace(NamedTuple):
+    """How often a run is looked into.
+
+    Attributes:
+        probes: in a long run, after the one before training.
+        steps_per_probe: that a shorter run has at least for each of them.
+        steps_between_drawings: see `ProbePlan`.
+    """
+
+    probes: int
+    steps_per_probe: int
+    steps_between_drawings: int
+
+
+# So that runs of a minute or more spend at most 5 % of their training time on it, or 20 % with
+# --track_internals.
+PACE, CLOSE_PACE = Pace(11, 400, 1000), Pace(35, 100, 500)
+LEAST_PROBES = 5
 
 
 @dataclass(frozen=True)
@@ -44,14 +60,14 @@ class Experiment:
             report: takes each probe.
         """
         run = self.settings.run
-        count = CLOSE_PROBES if run.track_internals else PROBES
-        most = max(LEAST_PROBES, self.num_steps // (CLOSE_STEPS if run.track_internals else STEPS))
+        pace = CLOSE_PACE if run.track_internals else PACE
+        count = min(pace.probes, max(LEAST_PROBES, self.num_steps // pace.steps_per_probe))
         return Tracker(
             inside,
             self.data.eval,
             self.data.tokenizer,
             self.settings.train.label_smoothing,
-            ProbePlan(self.num_steps, run.track_every, min(count, most)),
+            ProbePlan(self.num_steps, run.track_every, count, pace.steps_between_drawings),
             run.track_internals,
             report,
         )

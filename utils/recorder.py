@@ -143,11 +143,15 @@ class Recorder:
             self._newest_probe = in_words(line)
         log.debug("probe at step %d: %s", line["step"], in_words(line))
         if drawn and run.visualize is not False:
-            # MarianMT's run has one figure a step; those whose maps were thinned out go.
+            self._draw_live(history)
+
+    def _draw_live(self, history: History, is_last: bool = False) -> None:
+        """Draw what was followed; of MarianMT's run there is one map for each time."""
+        if not is_last:  # those whose maps were thinned out go
             kept = {ATTENTION_AT_STEP.format(step=step) for step in history.maps}
             self.folder.drop_figures(ATTENTION_AT_STEP.format(step="*"), kept)
-            for name, figure, record in live_figures(self._version, history, self._title):
-                self.folder.save_figure(figure, name, run.figure_format, record)
+        for name, figure, record in live_figures(self._version, history, self._title, is_last):
+            self.folder.save_figure(figure, name, self._settings.run.figure_format, record)
 
     def evaluated(
         self, step: int, epoch: int, scores: dict[str, float], translations: Translations
@@ -199,6 +203,7 @@ class Recorder:
         )
         if run.visualize is not False:
             self._draw_curves(training.step)
+            self._draw_live(tracker.history(), is_last=True)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
         self.folder.write_lines("logs/translations.jsonl", translated)
         shown = translated[:NUM_SAMPLES]

@@ -28,7 +28,6 @@ from utils.tokenizer import PAD_ID, Tokenizer
 
 # Takes a line for metrics.jsonl, all that has been followed, and whether to draw it.
 Report = Callable[[dict[str, Any], History, bool], None]
-DRAWN_EVERY = 3  # probes between two drawings: drawing takes ten times as long as probing
 
 PROBE_SENTENCES = 8
 LONGEST_PROBED = 40  # tokens: figures stay readable and maps small
@@ -53,11 +52,14 @@ class ProbePlan:
         every: steps between two probes; None leaves it to ``count``.
         count: probes in the run, close together at first, when most happens:
             step number k of K is ``num_steps * (k / K)^2``.
+        steps_between_drawings: least steps between two probes at which figures are redrawn, which
+            takes ten times as long as probing.
     """
 
     num_steps: int
     every: int | None
     count: int
+    steps_between_drawings: int
 
     def is_due(self, step: int) -> bool:
         """Whether to probe after ``step``."""
@@ -117,7 +119,7 @@ class Tracker:
         attentions = [n.removesuffix(".weights") for n in self._points if n.endswith(".weights")]
         self._mapped = attentions if closely else attentions[-1:]
         self.seconds = 0.0
-        self._num_probes = 0
+        self._drawn_at = 0
         self._first: dict[str, np.ndarray] = {}
         self._previous: dict[str, np.ndarray] = {}
         self._before: dict[str, Tensor] = {}
@@ -149,7 +151,8 @@ class Tracker:
         if self._plan.is_due(step):
             started = time.perf_counter()
             line = self.probe(model, step, epoch)
-            drawn = self._num_probes % DRAWN_EVERY == 0 or step == self._plan.num_steps
+            drawn = step - self._drawn_at >= self._plan.steps_between_drawings
+            self._drawn_at = step if drawn else self._drawn_at
             self._report(line, self.history(), drawn)
             self.seconds += time.perf_counter() - started
 
@@ -172,7 +175,6 @@ class Tracker:
                            large the step's update was, divided by their norm before it (None at
                            step 0).
         """
-        self._num_probes += 1
         weights = self._weights(model)
         captured, gradients, loss, weight_gradients = self._pass(model, weights)
         vectors = {
@@ -220,7 +222,7 @@ class Tracker:
         """All that a resumed run needs: tensors and plain values."""
         return {
             "seconds": self.seconds,
-            "num_probes": self._num_probes,
+            "drawn_at": self._drawn_at,
             "first": _as_tensors(self._first),
             "previous": _as_tensors(self._previous),
             "records": self._records.state_dict(),
@@ -229,7 +231,7 @@ class Tracker:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` was called."""
-        self.seconds, self._num_probes = state["seconds"], state["num_probes"]
+        self.seconds, self._drawn_at = state["seconds"], state["drawn_at"]
         self._first, self._previous = _as_arrays(state["first"]), _as_arrays(state["previous"])
         self._records.load_state_dict(state["records"])
         self._snapshots.load_state_dict(_as_arrays(state["snapshots"]))

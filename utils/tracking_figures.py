@@ -112,9 +112,9 @@ def attention_evolution(history: History, title: str) -> Figure:
     return _map_grid(grid, history, f"{title}\n{_entropy_finding(history.records)}")
 
 
-def attention_at_step(history: History, title: str) -> Figure:
-    """Cross-attention of the last layer on one sentence at the newest probe: all heads."""
-    step, attention = list(history.maps)[-1], history.last_cross_attention()
+def attention_at_step(history: History, step: int, title: str) -> Figure:
+    """Cross-attention of the last layer on one sentence after one step: all heads."""
+    attention = history.last_cross_attention()
     heads = history.maps[step][attention][0][: 2 * MOST_HEADS]
     row = [(weights, f"head {head + 1}") for head, weights in enumerate(heads)]
     title = f"{title}\n{attention_label(attention).capitalize()}-attention after step {step:,}"
@@ -300,40 +300,46 @@ def _legend_below(figure: Figure, ax: Axes) -> None:
 
 
 def live_figures(
-    version: str, history: History, title: str
+    version: str, history: History, title: str, is_last: bool
 ) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
-    """The figures redrawn at every probe: file name, figure, record for the manifest.
+    """The figures redrawn during training: file name, figure, record for the manifest.
 
     Args:
         version: "pytorch" or "huggingface"; their files have different names.
         history: what has been followed so far.
         title: what is trained.
+        is_last: after training; then MarianMT's first map is drawn too, to compare with.
     """
-    steps = list(history.maps)
-    of_sentence = {
-        "step": steps[-1],
-        "layer": int(history.last_cross_attention().split(".")[1]) + 1,
-        "head": "all",
-        "sentence": history.sentences[0][0],
-        "axes": {"x": "source token (key)", "y": "target token that the query predicts"},
-    }
+    first, newest = min(history.maps), max(history.maps)
     if version == "pytorch":
         yield (
             "attention_plots/attention_evolution",
             attention_evolution(history, title),
-            {"shows": "cross-attention of the last layer over training"} | of_sentence,
+            _of_sentence("over training", newest, history),
         )
     else:
-        yield (
-            ATTENTION_AT_STEP.format(step=steps[-1]),
-            attention_at_step(history, title),
-            {"shows": "cross-attention of the last layer after one step"} | of_sentence,
-        )
+        for step in dict.fromkeys((first, newest) if is_last else (newest,)):
+            yield (
+                ATTENTION_AT_STEP.format(step=step),
+                attention_at_step(history, step, title),
+                _of_sentence("after one step", step, history),
+            )
     yield (
         "qkv_evolution" if version == "pytorch" else "qkv/qkv_evolution",
         qkv_evolution(history, title),
         over_steps("qkv_evolution", history),
     )
+
+
+def _of_sentence(when: str, step: int, history: History) -> dict[str, Any]:
+    return {
+        "shows": f"cross-attention of the last layer {when}",
+        "step": step,
+        "layer": int(history.last_cross_attention().split(".")[1]) + 1,
+        "head": "all",
+        "sentence": history.sentences[0][0],
+        "axes": {"x": "source token (key)", "y": "target token that the query predicts"},
+    }
 
 
 # Over a whole run: file name -> how to draw it, and what it shows.

@@ -26,11 +26,11 @@ from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
-from utils.inspection import Subject
 from utils.interrupt import SignalWatch, interrupted
 from utils.progress import Progress
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
+from utils.subject import Subject
 from utils.tracking import Tracker
 
 # Makes the weights to begin with, by the scratch model's names.

@@ -21,13 +21,13 @@ from utils.config import Settings, TrainConfig, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
-from utils.inspection import Subject
 from utils.interrupt import SignalWatch, interrupted
 from utils.objective import smoothed_loss_sum
 from utils.operations import Variant
 from utils.progress import Stopwatch
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
+from utils.subject import Subject
 
 SAVE_EVERY = 500  # steps between two writes of last.pt within an epoch
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from utils import attention_figures as figures
+from utils import head_tables
 from utils.analysis import Labelled
 from utils.visualization import ORANGE
 
@@ -379,7 +380,7 @@ def test_each_statistic_has_its_table_with_numbers_scale_and_unit():
     }
     stats["entropy"].values[2, 1] = 0.004
     stats["entropy"].values[3, 2] = 12.345
-    figure = draw(figures.head_statistics, stats)
+    figure = draw(head_tables.head_statistics, stats)
     tops = {"entropy": 12.345, "diagonality": 1, "similarity": 1}
     for ax, (key, result) in zip(images(figure), stats.items(), strict=True):
         assert np.array_equal(values(ax), result.values)
@@ -402,7 +403,7 @@ def test_each_statistic_has_its_table_with_numbers_scale_and_unit():
 def test_a_missing_head_leaves_its_cell_empty():
     result = table("similarity to other heads", "cosine")
     result.values[1, 3] = np.nan
-    figure = figures.head_statistics({"similarity": result})
+    figure = head_tables.head_statistics({"similarity": result})
     assert (1, 3) not in cell_texts(images(figure)[0])
     assert len(images(figure)[0].texts) == result.values.size - 1
 
@@ -411,7 +412,7 @@ def test_a_missing_head_leaves_its_cell_empty():
 def test_a_statistic_of_nothing_can_be_drawn(unit):
     result = table("similarity to other heads", unit, num_heads=1)
     result.values[:] = np.nan
-    figure = figures.head_statistics({"similarity": result})
+    figure = head_tables.head_statistics({"similarity": result})
     assert "nothing" in images(figure)[0].get_title()
     assert len(images(figure)[0].texts) == 0
 
@@ -427,7 +428,7 @@ def test_queries_keys_and_values_share_one_scale_for_each_statistic():
     stats = {"norm": vectors("mean norm", "L2 norm"), "rank": vectors("rank", "dimensions")}
     stats["norm"].values[0, 4, 1] = 0.01
     stats["norm"].values[2, 0, 3] = 150.4
-    figure = draw(figures.qkv_by_layer, stats)
+    figure = draw(head_tables.qkv_by_layer, stats)
     shown = images(figure)
     for row, result in enumerate(stats.values()):
         for column in range(3):
@@ -445,6 +446,6 @@ def test_queries_keys_and_values_share_one_scale_for_each_statistic():
 
 def test_tables_of_a_large_model_can_be_read():
     result = table("entropy", "nats", num_layers=6, num_heads=16)
-    figure = draw(figures.head_statistics, {"entropy": result})
+    figure = draw(head_tables.head_statistics, {"entropy": result})
     assert overlapping(figure) == []
     assert fits(figure)

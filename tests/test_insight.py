@@ -5,6 +5,7 @@ import json
 import pytest
 
 import main
+from tests.oracles import numbers_in
 from utils.corpus import generate
 
 RUN = (
@@ -92,17 +93,6 @@ def test_both_versions_give_the_same_trace_of_the_same_model(tmp_path):
     assert numbers[0].keys() == numbers[1].keys()
     for name, value in numbers[0].items():
         assert value == pytest.approx(numbers[1][name], rel=1e-4, abs=1e-5), name
-
-
-def numbers_in(value, path=""):
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from numbers_in(entry, f"{path}/{key}")
-    elif isinstance(value, list):
-        for place, entry in enumerate(value):
-            yield from numbers_in(entry, f"{path}/{place}")
-    elif isinstance(value, int | float):
-        yield path, value
 
 
 @pytest.mark.parametrize("version", VERSIONS)

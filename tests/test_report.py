@@ -15,6 +15,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 import main
 from pytorch_version.saved import load_model
+from tests.oracles import numbers_in
 from utils.guided_tour import DEMO_MODEL
 
 SMALL = (
@@ -98,17 +99,6 @@ def test_the_scratch_model_and_its_export_are_analysed_alike(trained, tmp_path):
 
 # Not numbers of the model, or free in sign: principal components.
 IGNORED = ("checkpoint", "embeddings")
-
-
-def numbers_in(value, path=""):
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from numbers_in(entry, f"{path}/{key}")
-    elif isinstance(value, list):
-        for place, entry in enumerate(value):
-            yield from numbers_in(entry, f"{path}/{place}")
-    elif isinstance(value, float):
-        yield path, value
 
 
 def test_the_users_sentence_is_translated_and_shown(trained, tmp_path, capsys):

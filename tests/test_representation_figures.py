@@ -13,14 +13,8 @@ from matplotlib.text import Annotation
 
 from utils import representation_figures as figures
 from utils.analysis import Captured, HeadAblation, Labelled
-from utils.representations import (
-    Neighbours,
-    Neuron,
-    Trajectories,
-    ffn_activity,
-    logit_lens,
-    training_trajectories,
-)
+from utils.neurons import Neuron, ffn_activity
+from utils.representations import Neighbours, Trajectories, logit_lens, training_trajectories
 from utils.visualization import GREEN, GREY, ORANGE, drawable
 
 HANGUL = ["▁학생", "은", "▁도서관", "에서", "▁책", "을", "▁샀어요", ".", "▁어제", "</s>"]

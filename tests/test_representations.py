@@ -12,14 +12,12 @@ from pytorch_version.model import Transformer, inside
 from tests.conftest import VOCAB_SIZE
 from utils.analysis import Captured
 from utils.capture import capture
+from utils.neurons import ffn_activity, lifetime_sparseness, top_tokens
 from utils.representations import (
-    ffn_activity,
     layer_trajectories,
-    lifetime_sparseness,
     logit_lens,
     nearest_neighbours,
     pca,
-    top_tokens,
     training_trajectories,
 )
 

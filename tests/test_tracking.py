@@ -12,14 +12,16 @@ import main
 from huggingface_version import model as huggingface
 from pytorch_version import model as scratch
 from tests.conftest import VOCAB_SIZE
+from tests.oracles import numbers_in
 from utils import analysis, checkpoint
 from utils.batching import TokenizedPairs, collate
 from utils.config import ModelConfig
 from utils.corpus import generate
 from utils.history import MOST_MAPPED_STEPS, MOST_RECORDS, History, Spread, thinned
 from utils.objective import smoothed_loss_sum
+from utils.probe import site_of
 from utils.tokenizer import Tokenizer
-from utils.tracking import ProbePlan, Tracker, probe_pairs, site_of
+from utils.tracking import ProbePlan, Tracker, probe_pairs
 
 RUN = (
     "--dataset copy --hidden_size 16 --num_layers 1 --num_heads 2 --train_size 96 --eval_size 16 "
@@ -226,17 +228,6 @@ def test_both_models_are_followed_by_the_same_numbers(pairs, tiny_marian, twin):
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         assert value == pytest.approx(theirs[name], rel=2e-3, abs=1e-5), name
-
-
-def numbers_in(value, path=""):
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from numbers_in(entry, f"{path}/{key}")
-    elif isinstance(value, list):
-        for place, entry in enumerate(value):
-            yield from numbers_in(entry, f"{path}/{place}")
-    elif isinstance(value, float):
-        yield path, value
 
 
 def test_cosines_compare_with_the_start_and_the_previous_probe(followed, pairs):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils import alignment_figures, attention_figures, representation_figures, tracking_figures
+from utils import (
+    alignment_figures,
+    attention_figures,
+    head_tables,
+    representation_figures,
+    tracking_figures,
+)
 from utils.analysis import attention_label
 from utils.figure_writer import Exhibit
 from utils.history import History
@@ -134,7 +140,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             f"{entropy.axes['attention'][widest[0]]}-attention: {entropy.values[widest]:.2f} nats, "
             f"as if it looked at {np.exp(entropy.values[widest]):.0f} tokens alike."
         ),
-        draw=partial(attention_figures.head_statistics, inspection.attention),
+        draw=partial(head_tables.head_statistics, inspection.attention),
         record=_all_heads("entropy, diagonality, similarity to other heads", "head", "attention"),
     )
     first = inspection.examples[0]
@@ -198,7 +204,7 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
             f"{rank.axes['vector'][lowest[0]]} of {rank.axes['attention'][lowest[1]]} head "
             f"{lowest[2] + 1} uses fewest directions: {rank.values[lowest]:.1f}."
         ),
-        draw=partial(attention_figures.qkv_by_layer, inspection.qkv),
+        draw=partial(head_tables.qkv_by_layer, inspection.qkv),
         record=_all_heads("norm, standard deviation, effective rank", "head", "attention"),
     )
     explained = {stack: part.shares.sum() for stack, part in inspection.trajectories.items()}

@@ -7,8 +7,9 @@ from utils.data import PreparedData
 from utils.exhibits import exhibits, of_alignment, of_training
 from utils.figure_writer import FigureWriter
 from utils.history import History
-from utils.inspection import SAMPLE, Subject, align, inspect, trace_example
+from utils.inspection import SAMPLE, align, inspect, trace_example
 from utils.results import ResultsFolder, log
+from utils.subject import Subject
 from utils.trace_listing import lines
 
 CHOSEN_ON = 200  # training sentences that the best aligning head is chosen on

@@ -5,23 +5,23 @@ Knows neither implementation: a model comes with its `Inside`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils import alignment, flow, representations
+from utils import alignment, flow, neurons, representations
 from utils.ablation import ablate_heads
 from utils.alignment import AlignedSentence, AlignmentTable, BestHead, HeadOnSentence
 from utils.analysis import Captured, HeadAblation, Labelled
-from utils.batching import Batch, TokenizedPairs, collate, evaluation_batches
+from utils.batching import Batch, TokenizedPairs, evaluation_batches
 from utils.capture import Inside, Point, capture
 from utils.corpus import Pair
+from utils.neurons import Neuron
 from utils.objective import IGNORED_LABEL
-from utils.operations import Variant
-from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
-from utils.tokenizer import BOS_ID, NEVER_GENERATED, PAD_ID
+from utils.representations import LogitLens, Neighbours, Trajectories
+from utils.subject import Example, Pieces, Subject
 from utils.trace import Trace, trace
 
 BATCH_SIZE = 64
@@ -29,85 +29,6 @@ SAMPLE = 64  # sentences that statistics and ablation are taken over
 NEURONS_PER_LAYER, TOKENS_PER_NEURON = 4, 6
 NEIGHBOURS, MOST_NEIGHBOURED = 6, 14
 SHOWN_ALIGNMENTS = 2
-
-
-class Vocabulary(Protocol):
-    """What is asked of a tokenizer; `utils.tokenizer.Tokenizer` is one."""
-
-    vocab_size: int
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a source, ended by </s>."""
-
-    def encode_target(self, text: str) -> list[int]:
-        """Token ids of a target, ended by </s>."""
-
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each token as it is shown to a reader."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A trained model and what is needed to look into it.
-
-    Attributes:
-        name: its checkpoint, as the user knows it.
-        model: in eval mode.
-        inside: how to look into it.
-        variant: how it differs from the paper's model.
-        vocabulary: its tokenizer.
-        start_id: what the decoder begins with.
-        pad_id: what fills up shorter sentences.
-        never_generated: tokens that a translation never has.
-    """
-
-    name: str
-    model: nn.Module
-    inside: Inside
-    variant: Variant
-    vocabulary: Vocabulary
-    start_id: int = BOS_ID
-    pad_id: int = PAD_ID
-    never_generated: Sequence[int] = NEVER_GENERATED
-
-    def example(self, src: str, tgt: str) -> "Example":
-        """Two texts in tokens."""
-        return Example(src, tgt, self.vocabulary.encode(src), self.vocabulary.encode_target(tgt))
-
-    def batch(self, examples: Sequence["Example"]) -> Batch:
-        """Examples as a batch of this model's."""
-        ids = [(example.src_ids, example.tgt_ids) for example in examples]
-        return collate(ids, self.start_id, self.pad_id)
-
-
-class Example(NamedTuple):
-    """A sentence pair in text and tokens.
-
-    Attributes:
-        src: source sentence.
-        tgt: its translation, given or made.
-        src_ids: with </s>.
-        tgt_ids: with </s>.
-    """
-
-    src: str
-    tgt: str
-    src_ids: list[int]
-    tgt_ids: list[int]
-
-
-class Pieces(NamedTuple):
-    """The tokens of a sentence pair as they are shown.
-
-    Attributes:
-        src: what the encoder reads.
-        inputs: what the decoder reads, <s> first.
-        tgt: what it is to predict: query j predicts token j.
-    """
-
-    src: list[str]
-    inputs: list[str]
-    tgt: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +70,7 @@ class Inspection:
         value_overlap: see `flow.value_weighting`.
         value_weighted: (H, T, S) of the last cross-attention on the first example.
         rollout: of the first example, encoder and decoder.
-        ffn: see `representations.ffn_activity`.
+        ffn: see `neurons.ffn_activity`.
         neurons: the most selective units.
         trajectories: of the first example's tokens through the layers, by stack.
         neighbours: of the first example's tokens among the embeddings.
@@ -246,7 +167,7 @@ def inspect(
     )
     first = pieces[0]
     sampled_pieces = [_pieces(subject, example) for example in sample]
-    neurons = representations.top_tokens(
+    selective = neurons.top_tokens(
         sampled,
         {"encoder": [p.src for p in sampled_pieces], "decoder": [p.inputs for p in sampled_pieces]},
         NEURONS_PER_LAYER,
@@ -268,8 +189,8 @@ def inspect(
         value_overlap=flow.value_weighting(sampled, projections),
         value_weighted=weighted[0, :, : len(first.tgt), : len(first.src)],
         rollout=flow.rollout(captured, 0, first.src, first.inputs, first.tgt),
-        ffn=representations.ffn_activity(sampled),
-        neurons=neurons,
+        ffn=neurons.ffn_activity(sampled),
+        neurons=selective,
         trajectories=representations.layer_trajectories(captured, 0, by_stack),
         neighbours=_neighbours(subject, examples[0], weights),
         lens=_lens(subject, examples[0], captured),

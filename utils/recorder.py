@@ -13,9 +13,9 @@ from utils.environment import describe_device, describe_environment, peak_memory
 from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
-from utils.inspection import Subject
 from utils.progress import Progress
 from utils.results import RESULT, ResultsFolder, RunFailed, log
+from utils.subject import Subject
 from utils.timelines import in_words
 from utils.tracking import Tracker
 from utils.tracking_figures import ATTENTION_AT_STEP, live_figures

@@ -28,10 +28,11 @@ from utils.exhibits import exhibits, of_alignment, trajectories_of
 from utils.figure_writer import Exhibit, FigureWriter
 from utils.guided_tour import DEMO_MODEL, run_of
 from utils.history import History
-from utils.inspection import SAMPLE, Alignment, Example, Subject, align, inspect, trace_example
+from utils.inspection import SAMPLE, Alignment, align, inspect, trace_example
 from utils.metrics import TokenScores, translation_scores
 from utils.operations import Variant
 from utils.results import RESULT, ResultsFolder, check_writable, log
+from utils.subject import Example, Subject
 from utils.tokenizer import Tokenizer
 from utils.trace_listing import lines
 

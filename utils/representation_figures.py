@@ -20,7 +20,8 @@ from utils.visualization import BLUE, GREEN, GREY, ORANGE, drawable, font_settin
 
 if TYPE_CHECKING:
     from utils.analysis import HeadAblation, Labelled
-    from utils.representations import LogitLens, Neighbours, Neuron, Trajectories
+    from utils.neurons import Neuron
+    from utils.representations import LogitLens, Neighbours, Trajectories
 
 MOST_INCHES = 40  # of a figure with long sentences
 ROW = 0.3  # inches that a row of a table takes

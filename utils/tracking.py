@@ -8,7 +8,6 @@ Letters used in shapes: B sentences, H heads, T positions, Q/K query/key positio
 D width of the model.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from utils.batching import TokenizedPairs, collate
 from utils.capture import Inside, capture
 from utils.history import MOST_MAPPED_STEPS, MOST_RECORDS, History, Spread
 from utils.objective import IGNORED_LABEL, smoothed_loss_sum
+from utils.probe import attention_numbers, ffn_numbers, vector_numbers, weight_numbers
 from utils.tokenizer import PAD_ID, Tokenizer
 
 # Takes a line for metrics.jsonl, all that has been followed, and whether to draw it.
@@ -33,14 +33,6 @@ PROBE_SENTENCES = 8
 LONGEST_PROBED = 40  # tokens: figures stay readable and maps small
 MAPPED_SENTENCES = 2  # whose attention maps are kept
 MOST_TOKENS = 24  # whose embeddings are kept
-
-# Parts of a weight's common name -> the site that its gradient and update are counted at.
-_SITES = (
-    (r"(?:encoder|decoder)\.layers\.\d+\.\w+_attn\.w_[qkvo]", r"\.w_", "."),
-    (r"(?:encoder|decoder)\.layers\.\d+\.ffn\.pre", r"ffn\.pre", "ffn1"),
-    (r"(?:encoder|decoder)\.layers\.\d+\.ffn\.out", r"ffn\.out", "ffn2"),
-    (r"(?:encoder|decoder)\.layers\.\d+\.add_norm_\w+\.norm", r"add_norm_\w+\.norm", "norm"),
-)
 
 
 @dataclass(frozen=True)
@@ -188,9 +180,9 @@ class Tracker:
             "step": step,
             "epoch": epoch,
             "loss": loss,
-            "qkv": {n: _vector_numbers(v, first[n], previous[n]) for n, v in vectors.items()},
-            "attention": {n: _attention_numbers(captured, n) for n in captured.attentions()},
-            "ffn": _ffn_numbers(captured),
+            "qkv": {n: vector_numbers(v, first[n], previous[n]) for n, v in vectors.items()},
+            "attention": {n: attention_numbers(captured, n) for n in captured.attentions()},
+            "ffn": ffn_numbers(captured),
             "residual": {
                 name: {
                     "norm": float(analysis.mean_norm(captured.vectors(name))[0]),
@@ -199,7 +191,7 @@ class Tracker:
                 for name in captured.tensors
                 if name.endswith((".embed", ".out"))
             },
-            "weights": _weight_numbers(weights, weight_gradients, self._before),
+            "weights": weight_numbers(weights, weight_gradients, self._before),
         }
         self._first, self._previous, self._before = first, vectors, {}
         self._remember(step, line, captured, weights)
@@ -290,90 +282,6 @@ class Tracker:
         }
         rows = weights["embedding.weight"].detach()[self._token_ids]
         self._snapshots.add(step, {"maps": maps, "embeddings": rows.float().cpu().numpy()})
-
-
-def site_of(common_name: str) -> str:
-    """The site that a weight is counted at.
-
-    ``encoder.0.self_attn.q`` (or ``k``, ``v``, ``o``), ``decoder.1.ffn1`` and ``ffn2``,
-    ``encoder.0.norm`` (all of a layer together), ``embedding``, and ``encoder.norm`` of pre-norm.
-    """
-    module = common_name.rpartition(".")[0]
-    for pattern, part, replacement in _SITES:
-        if re.fullmatch(pattern, module):
-            return re.sub(part, replacement, module).replace(".layers.", ".")
-    return module
-
-
-def _vector_numbers(
-    vectors: np.ndarray, first: np.ndarray, previous: np.ndarray
-) -> dict[str, list[float]]:
-    return {
-        "norm": analysis.mean_norm(vectors).tolist(),
-        "mean": vectors.mean(axis=(1, 2)).tolist(),
-        "std": vectors.std(axis=(1, 2)).tolist(),
-        "cosine_to_first": analysis.mean_cosine(vectors, first).tolist(),
-        "cosine_to_previous": analysis.mean_cosine(vectors, previous).tolist(),
-        "effective_rank": analysis.effective_rank(vectors).tolist(),
-    }
-
-
-def _attention_numbers(captured: Captured, name: str) -> dict[str, list[float]]:
-    weights = captured.tensors[f"{name}.weights"]
-    is_real = captured.rows_are_real(name)
-    key_is_real = captured.rows_are_real(f"{name}.k")
-    similarity = analysis.head_similarity(weights, is_real)
-    return {
-        "entropy": analysis.attention_entropy(weights, is_real).tolist(),
-        "diagonality": analysis.diagonality(weights, is_real, key_is_real).tolist(),
-        "similarity": analysis.mean_similarity_to_others(similarity).tolist(),
-    }
-
-
-def _ffn_numbers(captured: Captured) -> dict[str, dict[str, float]]:
-    numbers = {}
-    for name in captured.tensors:
-        if not name.endswith(".ffn.pre"):
-            continue
-        before = captured.vectors(name)[0]
-        after = captured.vectors(name.replace(".pre", ".act"))[0]
-        numbers[name.removesuffix(".pre")] = {
-            "pre_mean": float(before.mean()),
-            "pre_std": float(before.std()),
-            "act_mean": float(after.mean()),
-            "act_std": float(after.std()),
-            "zero_share": float((after <= 0).mean()),
-            "dead_share": analysis.dead_share(after),
-        }
-    return numbers
-
-
-def _weight_numbers(
-    weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], before: Mapping[str, Tensor]
-) -> dict[str, dict[str, float | None]]:
-    """Norms of weights, gradients and updates, joined by site."""
-    squares = [
-        _squares(weights[name].detach(), gradients[name], before.get(name)) for name in weights
-    ]
-    by_weight = torch.stack(squares).double().cpu().numpy()  # fetched together
-    sites: dict[str, np.ndarray] = {}
-    for name, numbers in zip(weights, by_weight, strict=True):
-        sites[site_of(name)] = sites.get(site_of(name), 0) + numbers
-    return {
-        site: {
-            "norm": float(weight**0.5),
-            "gradient_norm": float(gradient**0.5),
-            "update_ratio": float((update / max(old, analysis.TINY)) ** 0.5) if before else None,
-        }
-        for site, (weight, gradient, update, old) in sites.items()
-    }
-
-
-def _squares(weight: Tensor, gradient: Tensor, before: Tensor | None) -> Tensor:
-    """Sums of squares: weight, gradient, update, weight before it; (4,)."""
-    before = weight if before is None else before.to(weight.device)
-    tensors = (weight, gradient, weight - before, before)
-    return torch.stack([tensor.float().square().sum() for tensor in tensors])
 
 
 def _without_padding(captured: Captured, name: str, num_sentences: int) -> list[np.ndarray]:

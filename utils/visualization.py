@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from utils.results import log
+
 # Okabe and Ito's colours: told apart by colour-blind readers too, and in print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
@@ -24,6 +26,10 @@ HANGUL_FONTS = (
     "Apple SD Gothic Neo",
     "AppleGothic",
     "UnDotum",
+)
+NO_HANGUL = (
+    "Note: no font here has Hangul, so figures show code points such as U+AC00; "
+    "pip install koreanize-matplotlib brings one along"
 )
 
 
@@ -40,12 +46,14 @@ def hangul_font() -> str | None:
     try:
         shipped = importlib.metadata.distribution("koreanize-matplotlib")
     except importlib.metadata.PackageNotFoundError:
+        log.warning(NO_HANGUL)
         return None
     for file in shipped.files or ():
         if file.name == "NanumGothic.ttf":
             path = Path(shipped.locate_file(file))
             font_manager.fontManager.addfont(path)
             return font_manager.FontProperties(fname=path).get_name()
+    log.warning(NO_HANGUL)
     return None
 
 

@@ -239,6 +239,7 @@ class Run:
                 inside=model.inside(self.marian),
                 variant=model.variant(self.marian.config),
                 vocabulary=self.data.tokenizer,
+                step=best_step,
             ),
             self.tracker,
         )

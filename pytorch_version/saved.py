@@ -27,6 +27,7 @@ class Saved(NamedTuple):
         decoding: the search of the run.
         weights: state dict.
         options: of its run, by option name.
+        step: optimizer steps that it was trained for.
     """
 
     config: ModelConfig
@@ -34,6 +35,7 @@ class Saved(NamedTuple):
     decoding: Decoding
     weights: dict[str, Tensor]
     options: dict[str, Any]
+    step: int
 
 
 def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
@@ -50,6 +52,7 @@ def load_saved(path: Path, device: torch.device | str = "cpu") -> Saved:
         Decoding(options["max_length"], options["beam_size"], options["length_penalty"]),
         content["model"],
         options,
+        content["step"],
     )
 
 

@@ -268,6 +268,7 @@ class Run:
                 inside=inside(model),
                 variant=Variant(),
                 vocabulary=self.data.tokenizer,
+                step=best["step"],
             ),
             self.tracker,
         )

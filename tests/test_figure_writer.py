@@ -44,7 +44,7 @@ def written_by(folder, exhibits, run=None):
         writer.add(exhibits[:1])
         writer.add(exhibits[1:])
         drawn_in = Path(writer._drawn_in.name)
-        writer.write(folder, "model.pt")
+        writer.write(folder, "model.pt", 7)
     assert not drawn_in.exists()
     return json.loads((folder.path / "visualizations" / "manifest.json").read_text("utf-8"))
 
@@ -56,7 +56,7 @@ def test_figures_and_their_records_are_written_in_order(folder, monkeypatch, pro
     assert [record["file"] for record in manifest] == ["part/c.png", "part/a.png", "part/b.png"]
     for record in manifest:
         assert record["caption"] == "What it shows. What is seen."
-        assert record["checkpoint"] == "model.pt"
+        assert (record["checkpoint"], record["step"]) == ("model.pt", 7)
         assert imread(folder.path / "visualizations" / record["file"]).shape[:2] > (500, 500)
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_drawn_is_said_and_leaves_nothing(folder, monkeypatch, pr
         writer.add([wrong])
         drawn_in = Path(writer._drawn_in.name)
         with pytest.raises(ZeroDivisionError, match="cannot draw"):
-            writer.write(folder, "model.pt")
+            writer.write(folder, "model.pt", 7)
     assert not drawn_in.exists()
     assert not list(folder.path.rglob("*.png"))
 

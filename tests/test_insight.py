@@ -25,6 +25,7 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_visualize_draws_every_analysis(version, tmp_path):
     folder = run(tmp_path, version, "--visualize", "--quiet", "--figure_format", "svg")
@@ -52,6 +53,8 @@ def test_visualize_draws_every_analysis(version, tmp_path):
     }
     manifest = json.loads((root / "manifest.json").read_text("utf-8"))
     assert {record["file"] for record in manifest} == written
+    for record in manifest:
+        assert {"shows", "step", "axes", "checkpoint"} <= set(record)
     captions = [record["caption"] for record in manifest if "caption" in record]
     assert len(captions) >= 17
     assert all(caption.endswith(".") and ". " in caption for caption in captions)  # two sentences
@@ -101,6 +104,7 @@ def test_the_alignment_error_rate_is_reported_where_there_is_gold(version, tmp_p
     assert 0 <= aer <= 1
 
 
+@pytest.mark.slow
 def test_without_gold_there_is_no_alignment(tmp_path):
     file = tmp_path / "pairs.tsv"
     pairs = generate("copy", "train", 60, 1)
@@ -112,6 +116,7 @@ def test_without_gold_there_is_no_alignment(tmp_path):
     assert list(folder.rglob("attention/*.png"))
 
 
+@pytest.mark.slow
 def test_a_pre_norm_model_is_looked_into(tmp_path):
     folder = run(tmp_path, "pytorch", "--norm", "pre", "--visualize", "--debug", "--quiet")
     trace = json.loads((folder / "logs" / "trace.json").read_text("utf-8"))

@@ -166,11 +166,11 @@ def test_presets_do_not_bend_the_checks():
 
 def test_options_without_effect_yet_are_named(capsys, monkeypatch):
     monkeypatch.setattr("pytorch_version.train.run", lambda settings, export: None)
-    assert main.main(["--version", "pytorch", "--visualize", "--wandb", "--resume"]) == 0
+    assert main.main(["--version", "pytorch", "--visualize", "--wandb", "--lang", "ko"]) == 0
     printed = capsys.readouterr().out
-    assert "--visualize" in printed
     assert "--wandb" in printed
-    assert "--resume" not in printed
+    assert "--lang" in printed
+    assert "--visualize" not in printed
 
 
 def test_ctrl_c_before_training_is_130(monkeypatch, capsys):

@@ -59,6 +59,7 @@ def refused(capsys, output_dir, *options):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".pt", "export", "huggingface"])
 def test_every_form_of_a_model_is_analysed(trained, kind, tmp_path, capsys):
     folder = analyse(tmp_path, "--checkpoint", str(trained[kind]))
@@ -80,7 +81,7 @@ def test_every_form_of_a_model_is_analysed(trained, kind, tmp_path, capsys):
     for record in manifest:
         assert f"visualizations/{record['file']}" in tour
         assert record["caption"] in tour
-        assert {"shows", "axes", "checkpoint"} <= set(record)
+        assert {"shows", "step", "axes", "checkpoint"} <= set(record)
     assert {"training/gradient_flow.png", "training/qkv_evolution.png"} <= written
 
 
@@ -143,6 +144,7 @@ def test_lines_of_standard_input_are_translated_and_nothing_else_is_said(
     assert not list(tmp_path.glob("results_*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["토끼가 책을.", "🙂 $a_$ ▁ <s>", "zebra xylophone"])
 def test_any_text_can_be_looked_into(trained, tmp_path, text):
     folder = analyse(tmp_path, "--checkpoint", str(trained["export"]), "--text", text)

@@ -74,12 +74,13 @@ class FigureWriter:
                 number = len(self._drawings)
                 self._drawings.append(self._pool.submit(_draw, *self._task(number, exhibit)))
 
-    def write(self, folder: ResultsFolder, checkpoint: str) -> None:
+    def write(self, folder: ResultsFolder, checkpoint: str, step: int | None) -> None:
         """Wait until all are drawn, then write them, with their records.
 
         Args:
             folder: where to.
             checkpoint: the model that they show.
+            step: that it was saved at; None if unknown.
         """
         hidden = True if self._run.quiet else None  # None: off unless on a terminal
         for number, exhibit in enumerate(
@@ -92,9 +93,9 @@ class FigureWriter:
             for file in Path(self._drawn_in.name).glob(f"{number}.*"):
                 shutil.move(file, f"{folder.figure_path(exhibit.name)}{file.suffix}")
         folder.record_figures(
-            {"file": f"{exhibit.name}.png"}
+            {"file": f"{exhibit.name}.png", "step": step, "checkpoint": checkpoint}
             | exhibit.record
-            | {"caption": exhibit.caption, "checkpoint": checkpoint}
+            | {"caption": exhibit.caption}
             for exhibit in self._exhibits
         )
 

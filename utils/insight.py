@@ -55,5 +55,5 @@ def look_inside(
             if alignment is not None:
                 writer.add(of_alignment(alignment))
             writer.add(exhibits(inspect(subject, sample[:SHOWN], sample)))
-            writer.write(folder, subject.name)
+            writer.write(folder, subject.name, subject.step)
     return {} if alignment is None else {"aer": alignment.aer}

@@ -153,7 +153,7 @@ class Analysis:
             self._trace(examples[0])
         path = self.folder.write_json("analysis.json", content)
         if self._drawn:
-            self.writer.write(self.folder, self.subject.name)
+            self.writer.write(self.folder, self.subject.name, self.subject.step)
         for line in _tour([*shown, *of_training], self._drawn):
             log.info(line)
         if alignment is not None:
@@ -340,6 +340,7 @@ def _load_scratch(path: Path, device: torch.device) -> Loaded:
             inside=scratch.inside(model),
             variant=Variant(),
             vocabulary=tokenizer,
+            step=saved.step,
         ),
         translate=lambda sentences: scratch_generate.translate(
             model, tokenizer, sentences, decoding=saved.decoding

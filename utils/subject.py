@@ -40,6 +40,7 @@ class Subject:
         start_id: what the decoder begins with.
         pad_id: what fills up shorter sentences.
         never_generated: tokens that a translation never has.
+        step: optimizer steps that it was trained for; None if unknown.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Subject:
     start_id: int = BOS_ID
     pad_id: int = PAD_ID
     never_generated: Sequence[int] = NEVER_GENERATED
+    step: int | None = None
 
     def example(self, src: str, tgt: str) -> "Example":
         """Two texts in tokens."""

@@ -338,6 +338,7 @@ def _of_sentence(when: str, step: int, history: History) -> dict[str, Any]:
         "layer": int(history.last_cross_attention().split(".")[1]) + 1,
         "head": "all",
         "sentence": history.sentences[0][0],
+        "checkpoint": None,
         "axes": {"x": "source token (key)", "y": "target token that the query predicts"},
     }
 
@@ -359,6 +360,7 @@ def over_steps(name: str, history: History) -> dict[str, Any]:
         "step": history.records[-1]["step"],
         "layer": "all",
         "head": "all",
+        "checkpoint": None,
         "axes": {"x": "optimizer step", "y": "as labelled"},
         "probe_sentences": [list(pair) for pair in history.sentences],
     }

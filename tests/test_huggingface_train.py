@@ -713,7 +713,8 @@ def test_resume_goes_on_with_two_processes(tmp_path):
     whole = shared_run(tmp_path / "whole", *schedule, "--epochs", "3")
     folder = shared_run(tmp_path, *schedule, "--epochs", "2")
     assert shared_run(tmp_path, "--resume", "--epochs", "3") == folder
-    assert_same_outcome(folder, whole)
+    # A longer run is probed at other steps.
+    assert_same_outcome(folder, whole, lines_of=metrics_of)
 
 
 @pytest.mark.slow

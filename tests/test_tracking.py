@@ -136,6 +136,13 @@ def test_training_does_not_notice(followed, pairs):
     assert len(tracker.history().records) == 5
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_model_stays_in_its_mode(followed, pairs, mode):
+    model, inside = followed
+    tracker_of(inside, pairs).probe(model.train(mode), 0, 1)
+    assert model.training is mode
+
+
 def test_gradients_that_wait_for_their_step_are_left_alone(followed, pairs):
     model, inside = followed
     for parameter in model.parameters():
@@ -364,13 +371,18 @@ def test_a_tracker_goes_on_where_another_stopped(followed, pairs, tmp_path):
     with torch.no_grad():
         for parameter in changed.parameters():
             parameter += 0.1
-    whole.probe(model, 0, 1)
+    half = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in half.parameters():
+            parameter *= 1 + 0.1 * torch.rand_like(parameter)
+    for tracker in (whole, first):
+        tracker.probe(model, 0, 1)
+        tracker.probe(half, 3, 1)
     expected = whole.probe(changed, 5, 1)
-    first.probe(model, 0, 1)
     checkpoint.save(tmp_path / "state.pt", first.state_dict())  # tensors and plain values
     second.load_state_dict(checkpoint.load(tmp_path / "state.pt"))
     assert second.probe(changed, 5, 1) == expected
-    assert list(second.history().maps) == [0, 5]
+    assert list(second.history().maps) == [0, 3, 5]
 
 
 # In a run

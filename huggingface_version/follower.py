@@ -45,7 +45,7 @@ class Follower(TrainerCallback):
 
     def __enter__(self) -> "Follower":
         if self._recorder:
-            self._bar = self._recorder.progress_bar(self._num_steps, self._progress.step)
+            self._bar = self._recorder.progress_bar(self._progress.step)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -47,7 +47,6 @@ class ForeignVocabulary:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self.vocab_size = len(tokenizer)
 
     @classmethod
     def load(cls, name: str) -> "ForeignVocabulary":

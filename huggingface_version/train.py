@@ -105,11 +105,13 @@ class Run:
         keep = self.resumed is not None
         self.folder = ResultsFolder.create(output_dir, "huggingface", keep)
         self.folder.drop_metrics_after(self.progress.step)
-        self.recorder = Recorder(self.folder, self.settings, self.data, "huggingface")
+        self.recorder = Recorder(
+            self.folder, self.settings, self.data, "huggingface", self.experiment.num_steps
+        )
         self.tracker = self.experiment.tracker(model.inside(self.marian), self.recorder.probed)
         if self.resumed:
             self.tracker.load_state_dict(self.resumed.tracking)
-        self.recorder.announce(self.marian, self.arguments.device, self.experiment.num_steps)
+        self.recorder.announce(self.marian, self.arguments.device)
         if self.resumed:
             log.info(f"Going on after step {self.progress.step:,}")
 

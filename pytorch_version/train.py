@@ -136,11 +136,11 @@ class Run:
         self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed is not None)
         self.folder.checkpoints.mkdir(exist_ok=True)
         self.folder.drop_metrics_after(self.state.progress.step)
-        self.recorder = Recorder(self.folder, self.settings, self.data, "pytorch")
+        self.recorder = Recorder(self.folder, self.settings, self.data, "pytorch", self.num_steps)
         self.tracker = self.experiment.tracker(inside(self.state.model), self.recorder.probed)
         if self.resumed:
             self.tracker.load_state_dict(self.resumed["tracking"])
-        self.recorder.announce(self.state.model, self.state.model.device, self.num_steps)
+        self.recorder.announce(self.state.model, self.state.model.device)
         if self.resumed:
             log.info(f"Going on after step {self.state.progress.step:,}")
         with SignalWatch() as watch:
@@ -167,7 +167,7 @@ class Run:
         if progress.step == 0:
             with Stopwatch(progress):
                 self.tracker.after_step(model, 0, epoch=1)
-        with self.recorder.progress_bar(self.num_steps, progress.step) as bar:
+        with self.recorder.progress_bar(progress.step) as bar:
             while not self.is_finished():
                 self.sampler.set_epoch(progress.epoch, skip=progress.batches)
                 batches_in_epoch = progress.batches + len(self.sampler)

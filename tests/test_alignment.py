@@ -7,19 +7,12 @@ import pytest
 import torch
 
 from pytorch_version.model import Transformer, inside
-from utils.alignment import (
-    AlignedSentence,
-    BestHead,
-    best_head,
-    head_on_sentence,
-    report,
-    score,
-    words_of,
-)
+from utils.alignment import BestHead, best_head, head_on_sentence, report, score
 from utils.batching import collate
 from utils.capture import capture
 from utils.corpus import Pair, generate
 from utils.tokenizer import Tokenizer
+from utils.words import AlignedSentence, words_of
 
 SURE = ((0, 0), (1, 2), (2, 1))
 PAIR = Pair("I eat rice.", "저는 밥을 먹어요.", SURE, (), (1, 3, 4), (1, 1, 3))

@@ -9,17 +9,11 @@ from matplotlib.patches import Rectangle
 
 from tests.test_comparison_figures import draw, fits, overlapping
 from utils import alignment_figures as figures
-from utils.alignment import (
-    SHIFTS,
-    AlignedSentence,
-    AlignmentTable,
-    BestHead,
-    HeadOnSentence,
-    head_on_sentence,
-)
+from utils.alignment import SHIFTS, AlignmentTable, BestHead, HeadOnSentence, head_on_sentence
 from utils.analysis import Labelled
 from utils.corpus import Pair
 from utils.visualization import BLUE, ORANGE
+from utils.words import AlignedSentence
 
 PAIR = Pair(
     "I eat the rice.",
@@ -306,21 +300,3 @@ def joined(copies):
 
 
 # All
-
-
-def test_every_figure_has_a_name_and_a_record():
-    drawn = list(figures.all_figures(table(), BEST, [(on_sentence(1), "one"), (joined(2), "two")]))
-    names = [name for name, _, _ in drawn]
-    assert names == [
-        "alignment_error_rates",
-        "alignment_content_and_particles",
-        "alignment_sentence_1",
-        "alignment_sentence_2",
-    ]
-    for _, figure, record in drawn:
-        assert figure.axes
-        assert {"shows", "layer", "head", "axes"} <= set(record)
-        assert set(record["axes"]) == {"x", "y"}
-    assert drawn[2][2]["sentence"] == "one"
-    assert (drawn[2][2]["layer"], drawn[2][2]["head"]) == (1, 2)  # from 0, as in canonical names
-    assert drawn[2][2]["axes"]["y"] == "target token that the query has read"

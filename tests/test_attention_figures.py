@@ -143,31 +143,6 @@ def test_a_map_must_be_as_large_as_its_labels_say(weights):
         figures.map_grid([[(weights[0], "head 1")]], ENGLISH, HANGUL, "title")
 
 
-def test_gold_alignments_are_squares_on_every_map(weights):
-    gold = [(0, 1), (9, 5), (4, 3)]
-    cells = [(weights[0], "step 1"), (weights[1], "step 2")]
-    figure = draw(figures.map_grid, [cells], HANGUL, ENGLISH, "title", gold=gold)
-    for ax in images(figure):
-        (squares,) = ax.get_lines()
-        assert list(zip(squares.get_ydata(), squares.get_xdata(), strict=True)) == gold
-        assert squares.get_markerfacecolor() == "none"  # the weight shows through
-        # One square stays within one cell.
-        cell = min(ax.get_window_extent().size / (len(ENGLISH), len(HANGUL)))
-        assert squares.get_markersize() * figure.dpi / 72 < cell
-        assert ax.get_xlim() == (-0.5, 5.5)
-        assert ax.get_ylim() == (9.5, -0.5)
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["gold alignment"]
-    assert overlapping(figure) == []
-    assert fits(figure)
-
-
-@pytest.mark.parametrize("link", [(10, 0), (0, 6), (-1, 0)])
-def test_gold_outside_the_map_is_refused(weights, link):
-    cells = [(weights[0], "step 1")]
-    with pytest.raises(ValueError, match="outside the map"):
-        figures.map_grid([cells], HANGUL, ENGLISH, "title", gold=[link])
-
-
 def test_a_long_title_is_broken_into_lines(weights):
     title = "attention weight of the heads of all layers " * 4
     figure = draw(figures.map_grid, [[(weights[0], "head 1")]], HANGUL, ENGLISH, title)

@@ -386,6 +386,6 @@ def test_all_figures_are_there_and_described():
         assert "checkpoint" in record
     assert found["paired_training"][1]["step"] == 4
     assert found["training_curves"][1]["step"] == 120
-    assert found["cross_attention"][1]["layer"] == 1
+    assert found["cross_attention"][1]["layer"] == 2
     assert found["cross_attention"][1]["sentence"] == "a sentence"
     assert len(quantities(findings.summaries)) == 8  # no memory, for want of a number

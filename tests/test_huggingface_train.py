@@ -199,7 +199,7 @@ def test_a_run_writes_its_files_and_no_others(learnt):
         "visualizations/manifest.json",
         "visualizations/qkv/qkv_evolution.png",
         "visualizations/training_curves.png",
-        *(f"visualizations/attention/attention_step_{step}.png" for step in (0, 96)),
+        *(f"visualizations/attention/attention_step_{step}.png" for step in (0, 4, 15, 35, 61, 96)),
     }
     assert {name.split("/")[1] for name in in_checkpoints} == {
         f"checkpoint-{step}" for step in (72, 84, 96)

@@ -16,7 +16,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 import main
 from pytorch_version.saved import load_model
 from tests.oracles import numbers_in
-from utils.guided_tour import DEMO_MODEL
+from utils.guided_tour import DEMO_MODEL, run_of
 
 SMALL = (
     "--dataset copy --hidden_size 16 --num_layers 2 --num_heads 2 --train_size 96 --eval_size 16 "
@@ -82,6 +82,8 @@ def test_every_form_of_a_model_is_analysed(trained, kind, tmp_path, capsys):
         assert f"visualizations/{record['file']}" in tour
         assert record["caption"] in tour
         assert {"shows", "step", "axes", "checkpoint"} <= set(record)
+        assert "nan" not in record["caption"]
+        assert record["step"] is not None
     assert {"training/gradient_flow.png", "training/qkv_evolution.png"} <= written
 
 
@@ -128,7 +130,8 @@ def test_a_given_translation_is_analysed_instead(trained, tmp_path):
 def test_lines_of_standard_input_are_translated_and_nothing_else_is_said(
     trained, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("ba di\n\n토끼\n".encode())))
+    read = "ba di\r\n\n토끼\u2028ba\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(read)))
     line = ("--checkpoint", str(trained[".pt"]), "--text", "-", "--quiet")
     analyse(tmp_path, *line)
     answer = capsys.readouterr().out.split("\n")
@@ -139,7 +142,7 @@ def test_lines_of_standard_input_are_translated_and_nothing_else_is_said(
     from utils.decoding import Decoding
 
     assert [answer[0], answer[2]] == translate(
-        model, tokenizer, ["ba di", "토끼"], decoding=Decoding(40)
+        model, tokenizer, ["ba di", "토끼\u2028ba"], decoding=Decoding(40)
     )
     assert not list(tmp_path.glob("results_*"))
 
@@ -161,6 +164,9 @@ def test_wrong_sentences_are_refused(trained, tmp_path, capsys, monkeypatch):
     texts = ("--text", "ba", "--text", "di", "--tgt_text", "ba")
     assert "one for each" in refused(capsys, tmp_path, *model, *texts)
     assert "empty" in refused(capsys, tmp_path, *model, "--text", "ba", "--tgt_text", "")
+    long = refused(capsys, tmp_path, *model, "--text", "ba", "--tgt_text", "ba " * 200)
+    assert "--tgt_text has" in long
+    assert "nowhere" in refused(capsys, tmp_path, *model, "--dataset", "nowhere.tsv")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\xff")))
     assert "UTF-8" in refused(capsys, tmp_path, *model, "--text", "-")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
@@ -235,11 +241,35 @@ def test_another_peoples_marian_is_analysed(tmp_path):
     assert found["alignment"] is None
     assert found["sentences"][0]["src_tokens"] == ["▁ba", "▁di", "▁fu", "</s>"]
     assert found["sentences"][0]["decoder_inputs"][0] == "<pad>"
+    manifest = json.loads((folder / "visualizations" / "manifest.json").read_text("utf-8"))
+    captions = {record["file"]: record["caption"] for record in manifest}
+    assert "not above zero" in captions["ffn/activity.png"]  # GELU has next to no zeros
     heads = np.array(found["attention"]["entropy"]["values"], dtype=float)
     assert np.isnan(heads).sum() == 4 * 2  # the decoder's attentions have two heads, not four
     assert list(folder.rglob("*.png"))
     folder = analyse(tmp_path, "--checkpoint", str(tmp_path / "theirs"), "--no_visualize")
     assert len(found_in(folder)["sentences"]) == 3
+
+
+def test_a_name_on_the_hub_has_no_run_even_beside_one(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained["huggingface"])
+    assert run_of("Helsinki-NLP/opus-mt-ko-en") is None
+    assert run_of("model.safetensors") == trained["huggingface"]
+    monkeypatch.chdir(trained[".pt"].parent)
+    assert run_of("best_model.pt") == trained[".pt"].parent.parent
+
+
+def test_maps_are_shown_with_their_own_entropy(trained, tmp_path):
+    """Not with that of other sentences, which the table of all heads has."""
+    text = ("--text", SENTENCE, "--tgt_text", SENTENCE)
+    folder = analyse(tmp_path, "--checkpoint", str(trained[".pt"]), *text)
+    (sentence,) = found_in(folder)["sentences"]
+    maps = np.array(sentence["cross_attention"]["decoder.1.cross_attn"])
+    entropy = -(maps * np.log(maps)).sum(axis=-1).mean(axis=-1)
+    manifest = json.loads((folder / "visualizations" / "manifest.json").read_text("utf-8"))
+    (caption,) = (r["caption"] for r in manifest if r["file"] == "attention/decoder_2_cross.png")
+    assert f"({entropy.min():.2f} nats)" in caption
+    assert f"({entropy.max():.2f})" in caption
 
 
 # The model that comes along

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -208,47 +208,3 @@ def _mark_special(labels: Sequence[Any], pieces: Sequence[str]) -> None:
         if piece in ("<s>", "</s>"):
             label.set_color(SPECIAL_COLOR)
             label.set_fontstyle("italic")
-
-
-def all_figures(
-    table: AlignmentTable, best: BestHead, sentences: Sequence[tuple[HeadOnSentence, str]]
-) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
-    """Each figure of an alignment: file name, figure, record for the manifest.
-
-    Args:
-        table: of the sentences that are reported on.
-        best: the head that was chosen.
-        sentences: the head on some sentences, each with its source text.
-    """
-    yield (
-        "alignment_error_rates",
-        error_rates(table, best),
-        {
-            "shows": "alignment error rate of every head at both shifts",
-            "layer": "all",
-            "head": "all",
-            "axes": {"x": "head", "y": "decoder layer"},
-        },
-    )
-    yield (
-        "alignment_content_and_particles",
-        content_and_particles(table, best),
-        {
-            "shows": "share of content and particle tokens that look at a word of a gold link",
-            "layer": "all",
-            "head": "all",
-            "axes": {"x": "layer and head", "y": "% of tokens"},
-        },
-    )
-    for number, (found, text) in enumerate(sentences, start=1):
-        yield (
-            f"alignment_sentence_{number}",
-            gold_on_map(found, text),
-            {
-                "shows": "cross-attention of the best aligning head with gold links",
-                "layer": best.layer - 1,
-                "head": best.head - 1,
-                "sentence": text,
-                "axes": {"x": "source token", "y": QUERIES[best.shift]},
-            },
-        )

@@ -81,6 +81,16 @@ class Captured:
         """The attentions whose weights were captured, e.g. ``decoder.0.cross_attn``."""
         return [n.removesuffix(".weights") for n in self.tensors if n.endswith(".weights")]
 
+    def last_cross_attention(self) -> str:
+        """The last decoder layer's attention to the source."""
+        return [name for name in self.attentions() if name.endswith("cross_attn")][-1]
+
+    def map_of(self, attention: str, sentence: int) -> np.ndarray:
+        """An attention's weights on one sentence, without padding: (H, Q, K)."""
+        queries = self.rows_are_real(f"{attention}.weights")[sentence]
+        keys = self.rows_are_real(f"{attention}.k")[sentence]
+        return self.tensors[f"{attention}.weights"][sentence][:, queries][:, :, keys]
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadAblation:
@@ -121,6 +131,12 @@ def attention_label(name: str) -> str:
     """``decoder.0.cross_attn`` as a reader calls it: ``decoder 1 cross``."""
     stack, layer, site = name.split(".")
     return f"{stack} {int(layer) + 1} {site.removesuffix('_attn')}"
+
+
+def layer_label(name: str) -> str:
+    """``decoder.0``, and what begins so, as a reader calls it: ``decoder 1``."""
+    stack, layer = name.split(".")[:2]
+    return f"{stack} {int(layer) + 1}" if layer.isdigit() else f"{stack} input"
 
 
 def mean_norm(vectors: np.ndarray) -> np.ndarray:

@@ -59,7 +59,6 @@ def map_grid(
     query_name: str = PREDICTED,
     key_name: str = SOURCE_KEY,
     unit: str = "attention weight",
-    gold: Sequence[tuple[int, int]] = (),
 ) -> Figure:
     """Attention maps side by side, on one scale from 0 to 1.
 
@@ -74,19 +73,14 @@ def map_grid(
         query_name: what a row is.
         key_name: what a column is.
         unit: of the weights.
-        gold: (query, key) positions of gold alignments, drawn as open squares.
 
     Raises:
-        ValueError: a map is not as large as its labels say, or a gold alignment lies outside.
+        ValueError: a map is not as large as its labels say.
     """
     expected = (len(query_pieces), len(key_pieces))
     for weights, subtitle in (cell for cells in grid for cell in cells):
         if weights.shape != expected:
             raise ValueError(f"{subtitle}: map {weights.shape}, labels {expected}")
-    if outside := [
-        at for at in gold if not (0 <= at[0] < expected[0] and 0 <= at[1] < expected[1])
-    ]:
-        raise ValueError(f"gold alignment {outside[0]} is outside the map {expected}")
     sizes = _sizes(grid, *expected)
     with matplotlib.rc_context(font_settings()):
         figure = Figure(dpi=DPI)
@@ -105,9 +99,6 @@ def map_grid(
             lowest = sum(column < len(cells) for cells in grid) - 1
             xaxis = axes[lowest, column].xaxis
             _label(xaxis, key_pieces, TOKEN_SIZE * sizes.shrink, rotation=90)
-        if gold:
-            cell = min(sizes.height / expected[0], sizes.width / expected[1])
-            _mark(figure, gold, min(0.8 * 72 * cell, 14))
         _lay_out(figure, axes, image, sizes, title, (query_name, key_name, unit))
     return figure
 
@@ -144,17 +135,6 @@ def _label(axis: Axis, pieces: Sequence[str], fontsize: float, rotation: float =
     for label, piece in zip(axis.get_ticklabels(), pieces, strict=True):
         if piece in SPECIAL_TOKENS:
             label.set_color(ORANGE)
-
-
-def _mark(figure: Figure, gold: Sequence[tuple[int, int]], size: float) -> None:
-    """Open squares of ``size`` points at (query, key) on every map, and what they mean."""
-    rows, columns = zip(*gold, strict=True)
-    style = {"markersize": size, "markeredgewidth": 1.3, "markeredgecolor": ORANGE}
-    for ax in figure.axes:
-        (squares,) = ax.plot(columns, rows, "s", markerfacecolor="none", **style)
-    figure.legend(
-        [squares], ["gold alignment"], loc="lower right", fontsize=SUBTITLE_SIZE, frameon=False
-    )
 
 
 def _lay_out(
@@ -221,7 +201,6 @@ def all_heads(
     key_pieces: Sequence[str],
     attention: str,
     entropy: Sequence[float],
-    gold: Sequence[tuple[int, int]] = (),
 ) -> Figure:
     """Every head of one attention, at most 16.
 
@@ -231,7 +210,6 @@ def all_heads(
         key_pieces: the K tokens of the columns; in decoder self-attention, the decoder inputs.
         attention: canonical name.
         entropy: of each head, in nats.
-        gold: as in `map_grid`.
     """
     shown = min(len(weights), MOST_HEADS)
     cells = [
@@ -243,7 +221,7 @@ def all_heads(
     query_name, key_name = axis_names(attention)
     return map_grid(
         grid, query_pieces, key_pieces, _heads_title(attention, entropy),
-        query_name=query_name, key_name=key_name, gold=gold,
+        query_name=query_name, key_name=key_name,
     )  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def all_figures(findings: Findings) -> Iterator[tuple[str, Figure, dict[str, Any
         | {
             "shows": "cross-attention of both models, given the reference",
             "step": steps,
-            "layer": sentence.layer,
+            "layer": sentence.layer + 1,
             "head": "all",
             "sentence": sentence.text,
             "axes": {"x": "source token", "y": "target token that the query predicts"},

@@ -247,9 +247,16 @@ class TrainConfig:
 class AnalysisConfig:
     """What ``--version analysis`` looks at."""
 
-    checkpoint: str | None = option(None, "a .pt of ours or a MarianMT folder", metavar="PATH")
+    checkpoint: str | None = option(
+        None,
+        "a .pt of ours, or a folder or hub name of any MarianMT model (default: the demo model)",
+        metavar="PATH",
+    )
     text: tuple[str, ...] = option(
-        (), "a sentence to translate and analyse; may be repeated", repeat=True
+        (),
+        "a sentence to translate and analyse; may be repeated; - reads lines of standard input "
+        "and, with --quiet, prints their translations only",
+        repeat=True,
     )
     tgt_text: tuple[str, ...] = option((), "its given translation", repeat=True)
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,6 +30,20 @@ def select_device(name: str) -> torch.device:
         usable = ", ".join(device for device, ok in there.items() if ok)
         raise UserError(f"--device {name}: PyTorch finds none here; usable: {usable}")
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def cores_left_to(num_processes: int) -> Iterator[None]:
+    """While entered, PyTorch uses so many cores less, for other processes that are at work.
+
+    Threads that wait for each other on a busy core wait long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - num_processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe_environment(device: torch.device) -> dict[str, str | None]:

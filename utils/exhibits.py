@@ -13,13 +13,9 @@ from utils import (
     attention_figures,
     head_tables,
     representation_figures,
-    tracking_figures,
 )
-from utils.analysis import attention_label
+from utils.analysis import attention_entropy, attention_label
 from utils.figure_writer import Exhibit
-from utils.history import History
-from utils.representations import Trajectories, training_trajectories
-from utils.timelines import timeline
 
 if TYPE_CHECKING:
     from utils.inspection import Alignment, Inspection
@@ -28,7 +24,7 @@ WEIGHTED_HEADS = 4
 
 
 def exhibits(inspection: Inspection) -> Iterator[Exhibit]:
-    """The figures of one trained model, besides `of_alignment` and `of_training`."""
+    """The figures of one trained model; for others see `of_alignment`, `training_exhibits`."""
     yield from _maps(inspection)
     yield from _attention(inspection)
     yield from _vectors(inspection)
@@ -41,6 +37,11 @@ def of_alignment(found: Alignment) -> Iterator[Exhibit]:
     where = f"layer {best.layer} head {best.head}"
     content, particle = (
         found.table.accuracy.values[i, best.shift, best.layer - 1, best.head - 1] for i in (0, 1)
+    )
+    compared = (
+        "; this data has no endings"
+        if np.isnan(particle)
+        else f", and {particle:.0%} of those of particles and endings"
     )
     yield Exhibit(
         name="alignment/error_rates",
@@ -56,8 +57,7 @@ def of_alignment(found: Alignment) -> Iterator[Exhibit]:
         name="alignment/content_and_particles",
         caption=(
             "The same token by token, stems of words apart from their endings. In that head "
-            f"{content:.0%} of the tokens of stems look at the right word, but only "
-            f"{particle:.0%} of those of particles and endings."
+            f"{content:.0%} of the tokens of stems look at the right word{compared}."
         ),
         draw=partial(alignment_figures.content_and_particles, found.table, best),
         record=_all_heads("tokens that look at a gold word", "layer and head", "% of tokens"),
@@ -83,11 +83,10 @@ def of_alignment(found: Alignment) -> Iterator[Exhibit]:
 def _maps(inspection: Inspection) -> Iterator[Exhibit]:
     """Every head of every attention on the first sentence."""
     pieces, sentence = inspection.pieces[0], inspection.examples[0]
-    entropies = inspection.attention["entropy"]
-    for row, attention in enumerate(inspection.captured.attentions()):
+    for attention in inspection.captured.attentions():
         stack, layer, site = attention_label(attention).split()
-        maps = inspection.map_of(attention, 0)
-        entropy = entropies.values[row, : len(maps)]
+        maps = inspection.captured.map_of(attention, 0)
+        entropy = attention_entropy(maps[None], np.ones((1, maps.shape[1]), dtype=bool))
         queries, keys = {
             "encoder self": (pieces.src, pieces.src),
             "decoder self": (pieces.tgt, pieces.inputs),
@@ -116,7 +115,7 @@ def _maps(inspection: Inspection) -> Iterator[Exhibit]:
 
 def _attention(inspection: Inspection) -> Iterator[Exhibit]:
     """Statistics of heads, what flows through them, and which matter."""
-    ablation, last = inspection.ablation, inspection.last_cross_attention
+    ablation, last = inspection.ablation, inspection.captured.last_cross_attention()
     row, head = ablation.most_important
     attentions = ablation.nll.axes["attention"]
     yield Exhibit(
@@ -163,24 +162,25 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
         },
     )
     overlaps = inspection.value_overlap
-    of_last = overlaps.values[inspection.captured.attentions().index(last)]
-    maps = inspection.map_of(last, 0)
+    maps = inspection.captured.map_of(last, 0)
+    weighted, overlap = inspection.value_weighted
     heads = range(min(WEIGHTED_HEADS, len(maps)))
     yield Exhibit(
         name="attention/value_weighted",
         caption=(
             "What heads look at, and what they really take from there: the weight times the length "
-            f"of the value. In {attention_label(last)}-attention both agree to "
-            f"{np.nanmean(of_last):.0%}; over all heads to {np.nanmean(overlaps.values):.0%}."
+            f"of the value. In {attention_label(last)}-attention on “{first.src}” both agree to "
+            f"{overlap.mean():.0%}; over all heads and {inspection.num_sampled} sentences to "
+            f"{np.nanmean(overlaps.values):.0%}."
         ),
         draw=partial(
             attention_figures.value_weighted,
             maps,
-            inspection.value_weighted,
+            weighted,
             inspection.pieces[0].tgt,
             inspection.pieces[0].src,
             last,
-            of_last,
+            overlap.tolist(),
             heads,
         ),
         record={
@@ -233,23 +233,25 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
                 f"two here are {token} and {nearest[0][0]}: cosine {nearest[0][1]:.2f}."
             ),
             draw=partial(representation_figures.neighbours_table, inspection.neighbours),
-            record=_table("nearest neighbours among the embeddings", "neighbour", "token"),
+            record=table_record("nearest neighbours among the embeddings", "neighbour", "token"),
         )
 
 
 def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
     """Feed-forward networks and the logit lens."""
     sparsity, dead = inspection.ffn["sparsity"], inspection.ffn["dead"]
+    silent = sparsity.name.removeprefix("activations that are ")  # "zero", with ReLU
     most = int(np.argmax(sparsity.values))
     yield Exhibit(
         name="ffn/activity",
         caption=(
             "What enters the activation function of each layer, and how much of it is cut off. In "
             f"{sparsity.axes['layer'][most]} {sparsity.values[most]:.0%} of the activations are "
-            f"zero; {dead.values.max():.0%} of a layer's units at most never fire."
+            f"{silent}; {dead.values.max():.0%} of a layer's units at most never fire on these "
+            f"{inspection.num_sampled} sentences."
         ),
         draw=partial(representation_figures.ffn_activity, inspection.ffn),
-        record=_table("activations of the feed-forward networks", "value", "share"),
+        record=table_record("activations of the feed-forward networks", "value", "share"),
     )
     if inspection.neurons:
         neuron = max(inspection.neurons, key=lambda n: n.selectivity)
@@ -261,7 +263,7 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
                 f"Unit {neuron.unit} of {neuron.layer} answers above all to {strongest}."
             ),
             draw=partial(representation_figures.neuron_table, inspection.neurons),
-            record=_table("tokens that activate units most", "token", "unit"),
+            record=table_record("tokens that activate units most", "token", "unit"),
         )
     shares = inspection.lens.share_right
     yield Exhibit(
@@ -272,72 +274,15 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
             f"{shares[-1]:.0%}."
         ),
         draw=partial(representation_figures.logit_lens, inspection.lens),
-        record=_table("most probable token after each layer", "position", "decoder layer")
+        record=table_record("most probable token after each layer", "position", "decoder layer")
         | {"sentence": inspection.examples[0].src},
     )
-
-
-def of_training(history: History) -> Iterator[Exhibit]:
-    """All figures of what was followed while a model was trained."""
-    last = history.records[-1]["step"]
-    title = "While the model was trained"
-    entropy = timeline(history.records, "attention", "entropy").values
-    turned = timeline(history.records, "qkv", "cosine_to_first").values[:, -1]
-    zero = timeline(history.records, "ffn", "zero_share").values.mean(axis=0)
-    captions = {
-        "qkv_evolution": (
-            f"Length, direction and effective rank of Q, K and V over {last:,} steps. At the end "
-            f"their cosine to the start is {turned.mean():.2f} on average."
-        ),
-        "attention_evolution": (
-            "Cross-attention of the last decoder layer on one sentence, head by head, from the "
-            f"first step to the last. Its entropy goes from {entropy[-1, 0]:.2f} to "
-            f"{entropy[-1, -1]:.2f} nats."
-        ),
-        "attention_numbers": (
-            "Entropy, diagonality and likeness of the heads over training. Over all attentions the "
-            f"entropy goes from {entropy[:, 0].mean():.2f} to {entropy[:, -1].mean():.2f} nats."
-        ),
-        "gradient_flow": (
-            "How the gradient of the loss reaches every layer and kind of weight, and how much of "
-            "a weight one step changes. Curves far apart would mean that some layers learn and "
-            "others do not."
-        ),
-        "layers_evolution": (
-            "Feed-forward activations and the length of the residual stream over training. "
-            f"{zero[0]:.0%} of the activations are zero at the start, {zero[-1]:.0%} at the end."
-        ),
-    }
-    for name, (draw, _) in tracking_figures.TRAINING_FIGURES.items():
-        yield Exhibit(
-            name=f"training/{name}",
-            caption=captions[name],
-            draw=partial(draw, history, title),
-            record=tracking_figures.over_steps(name, history),
-        )
-    if (moved := trajectories_of(history)) is not None:
-        yield Exhibit(
-            name="training/embeddings",
-            caption=(
-                f"Where training took the embeddings of {len(moved.tokens)} tokens, from "
-                f"{moved.steps[0]} to {moved.steps[-1]}. The plane holds {moved.shares.sum():.0%} "
-                "of all variance."
-            ),
-            draw=partial(representation_figures.training_trajectories, moved),
-            record=_table("embeddings over training (PCA)", "component 1", "component 2"),
-        )
-
-
-def trajectories_of(history: History) -> Trajectories | None:
-    """Where training took some embeddings; None if it was looked at once only."""
-    if len(history.embeddings) < 2:
-        return None
-    return training_trajectories(history.embeddings, history.tokens)
 
 
 def _all_heads(shows: str, x: str, y: str) -> dict[str, Any]:
     return {"shows": shows, "layer": "all", "head": "all", "axes": {"x": x, "y": y}}
 
 
-def _table(shows: str, x: str, y: str) -> dict[str, Any]:
+def table_record(shows: str, x: str, y: str) -> dict[str, Any]:
+    """The manifest's record of a figure of all layers."""
     return {"shows": shows, "layer": "all", "axes": {"x": x, "y": y}}

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from utils.batching import LengthBatches
 from utils.capture import Inside
@@ -13,24 +12,8 @@ from utils.decoding import Decoding
 from utils.objective import with_schedule
 from utils.tracking import ProbePlan, Report, Tracker
 
-
-class Pace(NamedTuple):
-    """How often a run is looked into.
-
-    Attributes:
-        probes: in a long run, after the one before training.
-        steps_per_probe: that a shorter run has at least for each of them.
-        steps_between_drawings: see `ProbePlan`.
-    """
-
-    probes: int
-    steps_per_probe: int
-    steps_between_drawings: int
-
-
-# So that runs of a minute or more spend at most 5 % of their training time on it, or 20 % with
-# --track_internals.
-PACE, CLOSE_PACE = Pace(11, 400, 1000), Pace(35, 100, 500)
+# Probes after the one before training: in a long run, and steps that a shorter one has for each.
+PROBES, CLOSE_PROBES = (11, 400), (35, 100)  # the second with --track_internals
 LEAST_PROBES = 5
 
 
@@ -60,14 +43,14 @@ class Experiment:
             report: takes each probe.
         """
         run = self.settings.run
-        pace = CLOSE_PACE if run.track_internals else PACE
-        count = min(pace.probes, max(LEAST_PROBES, self.num_steps // pace.steps_per_probe))
+        most, steps_each = CLOSE_PROBES if run.track_internals else PROBES
+        count = min(most, max(LEAST_PROBES, self.num_steps // steps_each))
         return Tracker(
             inside,
             self.data.eval,
             self.data.tokenizer,
             self.settings.train.label_smoothing,
-            ProbePlan(self.num_steps, run.track_every, count, pace.steps_between_drawings),
+            ProbePlan(self.num_steps, run.track_every, count),
             run.track_internals,
             report,
         )

@@ -44,21 +44,26 @@ class FigureWriter:
     """While entered, draws figures; `write` puts them into a results folder.
 
     Args:
-        run: format, and whether to be quiet.
+        run: format, and whether to be quiet; with ``--no_visualize`` nothing is drawn.
+
+    Attributes:
+        num_processes: that draw meanwhile; 0 draws when writing.
     """
 
     def __init__(self, run: RunConfig) -> None:
         self._run = run
+        self._is_on = run.visualize is not False
+        self.num_processes = PROCESSES if self._is_on and PROCESSES > 1 else 0
         self._exhibits: list[Exhibit] = []
         self._drawings: list[Future] = []
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> FigureWriter:
         self._drawn_in = tempfile.TemporaryDirectory(prefix="figures_")
-        if PROCESSES > 1:
+        if self.num_processes:
             # Started anew, not forked: a process with threads must not be.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(PROCESSES, context, initializer=_begin)
+            self._pool = ProcessPoolExecutor(self.num_processes, context, initializer=_begin)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +73,7 @@ class FigureWriter:
 
     def add(self, exhibits: Iterable[Exhibit]) -> None:
         """Begin to draw figures, if there are processes for it."""
-        for exhibit in exhibits:
+        for exhibit in exhibits if self._is_on else ():
             self._exhibits.append(exhibit)
             if self._pool:
                 number = len(self._drawings)
@@ -82,6 +87,8 @@ class FigureWriter:
             checkpoint: the model that they show.
             step: that it was saved at; None if unknown.
         """
+        if not self._is_on:
+            return
         hidden = True if self._run.quiet else None  # None: off unless on a terminal
         for number, exhibit in enumerate(
             tqdm(self._exhibits, unit="figure", leave=False, disable=hidden)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.config import Settings, UserError
-from utils.exhibits import of_training
 from utils.figure_writer import Exhibit, FigureWriter
 from utils.history import History
 from utils.imports import quick_imports
 from utils.results import ResultsFolder
+from utils.training_exhibits import of_training
 
 DEMO_MODEL = Path(__file__).parent.parent / "assets" / "demo_model"
 
@@ -33,8 +33,7 @@ def run_analysis(settings: Settings) -> None:
         return
     followed = _figures_of_training(settings.analysis.checkpoint or str(DEMO_MODEL))
     with FigureWriter(settings.run) as writer:
-        if settings.run.visualize is not False:
-            writer.add(followed)
+        writer.add(followed)
         with quick_imports():
             from utils.report import analyse
         analyse(settings, [text for text in texts if text], targets, writer, followed)
@@ -42,7 +41,9 @@ def run_analysis(settings: Settings) -> None:
 
 def run_of(checkpoint: str) -> Path | None:
     """The results folder that a checkpoint lies in, if any."""
-    path = Path(checkpoint)
+    path = Path(checkpoint).resolve()
+    if not path.exists():  # a name on the hub
+        return None
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "summary.json").exists() and (folder / "logs").exists():
             return folder
@@ -65,9 +66,11 @@ def texts_of(settings: Settings) -> list[str]:
     for text in settings.analysis.text:
         if text == "-":
             try:
-                texts += sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+                read = sys.stdin.buffer.read().decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 raise UserError(f"--text -: standard input is not UTF-8 ({error})") from error
+            # Not splitlines: a sentence may hold a character that Python takes for a line's end.
+            texts += read.removesuffix("\n").split("\n")
         elif not text.strip():
             raise UserError("--text is empty; give a sentence to translate")
         else:
@@ -83,10 +86,10 @@ def targets_of(settings: Settings, texts: Sequence[str]) -> list[str]:
     Raises:
         UserError: they are not as many, or one is empty.
     """
-    targets = settings.analysis.tgt_text
-    if targets and len(targets) != len(texts):
+    targets, number = settings.analysis.tgt_text, len([text for text in texts if text])
+    if targets and len(targets) != number:
         raise UserError(
-            f"--tgt_text is given {len(targets)} times, --text {len(texts)}; give one for each"
+            f"--tgt_text is given {len(targets)} times, --text {number}; give one for each"
         )
     if not all(target.strip() for target in targets):
         raise UserError("--tgt_text is empty; leave it out to let the model translate")

@@ -43,10 +43,6 @@ class History:
         names = next(iter(self.maps.values()))
         return [name for name in names if name.endswith("cross_attn")][-1]
 
-    def input_pieces(self, sentence: int) -> list[str]:
-        """What the decoder reads at each position of a mapped sentence."""
-        return ["<s>", *self.tgt_pieces[sentence][:-1]]
-
     def save(self, folder: Path) -> None:
         """Write maps and embeddings below a results folder, in one atomic rename."""
         arrays: dict[str, np.ndarray] = {

@@ -4,13 +4,14 @@ from typing import Any
 
 from utils.config import Settings
 from utils.data import PreparedData
-from utils.exhibits import exhibits, of_alignment, of_training
+from utils.environment import cores_left_to
+from utils.exhibits import exhibits, of_alignment
 from utils.figure_writer import FigureWriter
 from utils.history import History
-from utils.inspection import SAMPLE, align, inspect, trace_example
+from utils.inspection import SAMPLE, align, inspect, write_trace
 from utils.results import ResultsFolder, log
 from utils.subject import Subject
-from utils.trace_listing import lines
+from utils.training_exhibits import of_training
 
 CHOSEN_ON = 200  # training sentences that the best aligning head is chosen on
 SHOWN = 3  # evaluation sentences that figures are drawn of
@@ -35,22 +36,13 @@ def look_inside(
     Returns:
         What ``summary.json`` says besides: ``aer``, where gold alignments exist.
     """
-    alignment = align(
-        subject.model,
-        subject.inside,
-        data.tokenizer.pieces,
-        chosen_on=data.train_sample.first(CHOSEN_ON),
-        reported_on=data.eval,
-    )
+    alignment = align(subject, data.train_sample.first(CHOSEN_ON), reported_on=data.eval)
     sample = [subject.example(pair.src, pair.tgt) for pair in data.eval.pairs[:SAMPLE]]
     if settings.run.debug:
-        trace = trace_example(subject, sample[0], settings.train.label_smoothing)
-        folder.write_json("logs/trace.json", trace.as_dict())
-        for line in lines(trace):
-            log.debug("%s", line)
+        write_trace(subject, sample[0], settings.train.label_smoothing, folder)
     if settings.run.visualize:
         log.info("Looking inside the best model ...")
-        with FigureWriter(settings.run) as writer:
+        with FigureWriter(settings.run) as writer, cores_left_to(writer.num_processes):
             writer.add(of_training(history))
             if alignment is not None:
                 writer.add(of_alignment(alignment))

@@ -3,26 +3,29 @@
 Knows neither implementation: a model comes with its `Inside`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils import alignment, flow, neurons, representations
 from utils.ablation import ablate_heads
-from utils.alignment import AlignedSentence, AlignmentTable, BestHead, HeadOnSentence
+from utils.alignment import AlignmentTable, BestHead, HeadOnSentence
 from utils.analysis import Captured, HeadAblation, Labelled
 from utils.batching import Batch, TokenizedPairs, evaluation_batches
-from utils.capture import Inside, Point, capture
+from utils.capture import Point, capture
 from utils.corpus import Pair
 from utils.neurons import Neuron
 from utils.objective import IGNORED_LABEL
 from utils.representations import LogitLens, Neighbours, Trajectories
+from utils.results import ResultsFolder, log
 from utils.subject import Example, Pieces, Subject
-from utils.trace import Trace, trace
+from utils.trace import trace
+from utils.trace_listing import lines
+from utils.words import AlignedSentence
 
 BATCH_SIZE = 64
 SAMPLE = 64  # sentences that statistics and ablation are taken over
@@ -68,7 +71,8 @@ class Inspection:
         attention: see `flow.attention_statistics`.
         qkv: see `flow.qkv_by_layer`.
         value_overlap: see `flow.value_weighting`.
-        value_weighted: (H, T, S) of the last cross-attention on the first example.
+        value_weighted: (H, T, S) of the last cross-attention on the first example, and the overlap
+            (H,) of each head's map there with its plain one.
         rollout: of the first example, encoder and decoder.
         ffn: see `neurons.ffn_activity`.
         neurons: the most selective units.
@@ -86,7 +90,7 @@ class Inspection:
     attention: Mapping[str, Labelled]
     qkv: Mapping[str, Labelled]
     value_overlap: Labelled
-    value_weighted: np.ndarray
+    value_weighted: tuple[np.ndarray, np.ndarray]
     rollout: tuple[Labelled, Labelled]
     ffn: Mapping[str, Labelled]
     neurons: Sequence[Neuron]
@@ -95,20 +99,9 @@ class Inspection:
     lens: LogitLens
     ablation: HeadAblation
 
-    @property
-    def last_cross_attention(self) -> str:
-        """Name of the last decoder layer's cross-attention."""
-        return [name for name in self.captured.attentions() if name.endswith("cross_attn")][-1]
-
-    def map_of(self, attention: str, example: int) -> np.ndarray:
-        """An attention's weights on one example, without padding: (H, Q, K)."""
-        queries = self.captured.rows_are_real(f"{attention}.weights")[example].sum()
-        keys = self.captured.rows_are_real(f"{attention}.k")[example].sum()
-        return self.captured.tensors[f"{attention}.weights"][example, :, :queries, :keys]
-
     def content(self) -> dict[str, Any]:
         """The content of ``analysis.json``."""
-        last = self.last_cross_attention
+        last = self.captured.last_cross_attention()
         return {
             "checkpoint": self.subject.name,
             "sentences": [
@@ -118,7 +111,7 @@ class Inspection:
                     "src_tokens": pieces.src,
                     "decoder_inputs": pieces.inputs,
                     "tgt_tokens": pieces.tgt,
-                    "cross_attention": {last: self.map_of(last, i).tolist()},
+                    "cross_attention": {last: self.captured.map_of(last, i).tolist()},
                 }
                 for i, (example, pieces) in enumerate(zip(self.examples, self.pieces, strict=True))
             ],
@@ -157,14 +150,11 @@ def inspect(
         sample: sentences to take statistics over.
     """
     pieces = [_pieces(subject, example) for example in examples]
-    captured = capture_examples(subject, examples)
-    sampled = capture_examples(subject, sample)
-    last = [name for name in captured.attentions() if name.endswith("cross_attn")][-1]
+    captured = _capture_examples(subject, examples)
+    sampled = _capture_examples(subject, sample)
+    last = captured.last_cross_attention()
     weights = subject.inside.in_common_names(subject.model.state_dict())
     projections = {name: _output_projection(weights, name) for name in captured.attentions()}
-    weighted = flow.value_weighted(
-        captured.tensors[f"{last}.weights"], captured.tensors[f"{last}.v"], projections[last]
-    )
     first = pieces[0]
     sampled_pieces = [_pieces(subject, example) for example in sample]
     selective = neurons.top_tokens(
@@ -187,7 +177,7 @@ def inspect(
         attention=flow.attention_statistics(sampled),
         qkv=flow.qkv_by_layer(sampled),
         value_overlap=flow.value_weighting(sampled, projections),
-        value_weighted=weighted[0, :, : len(first.tgt), : len(first.src)],
+        value_weighted=_value_weighted(captured, last, projections[last]),
         rollout=flow.rollout(captured, 0, first.src, first.inputs, first.tgt),
         ffn=neurons.ffn_activity(sampled),
         neurons=selective,
@@ -198,24 +188,22 @@ def inspect(
     )
 
 
-def capture_examples(subject: Subject, examples: Sequence[Example]) -> Captured:
-    """One teacher-forced pass over all examples, everything but scores and sums kept."""
+def _capture_examples(subject: Subject, examples: Sequence[Example]) -> Captured:
+    """One pass over all examples; everything but scores and sums is kept."""
     points = {
         name: point
         for name, point in subject.inside.points.items()
         if not name.endswith((".scores", ".add", ".lookup", "logits"))
     }
-    return _captured(subject.model, subject.inside, points, subject.batch(examples),
-                     [len(example.src_ids) for example in examples])  # fmt: skip
+    lengths = [len(example.src_ids) for example in examples]
+    return _captured(subject, points, subject.batch(examples), lengths)
 
 
 def _captured(
-    model: nn.Module,
-    inside: Inside,
-    points: Mapping[str, Point],
-    batch: Batch,
-    src_lengths: Sequence[int],
+    subject: Subject, points: Mapping[str, Point], batch: Batch, src_lengths: Sequence[int]
 ) -> Captured:
+    """One teacher-forced pass over a batch."""
+    model, inside = subject.model, subject.inside
     on_device = batch.to(next(model.parameters()).device)
     with torch.no_grad(), inside.explicit_attention(model), capture(model, points) as found:
         inside.logits_of(model, on_device.src_ids, on_device.decoder_input_ids)
@@ -229,18 +217,12 @@ def _captured(
 
 
 def align(
-    model: nn.Module,
-    inside: Inside,
-    pieces_of: Callable[[Iterable[int]], list[str]],
-    chosen_on: TokenizedPairs,
-    reported_on: TokenizedPairs,
+    subject: Subject, chosen_on: TokenizedPairs, reported_on: TokenizedPairs
 ) -> Alignment | None:
     """Find the head that aligns best.
 
     Args:
-        model: in eval mode.
-        inside: how to look into it.
-        pieces_of: token ids -> tokens as they are shown.
+        subject: the model.
         chosen_on: sentences to choose the head on.
         reported_on: others, to report its error rate on.
 
@@ -249,10 +231,8 @@ def align(
     """
     if not _all_aligned(chosen_on.pairs) or not _all_aligned(reported_on.pairs):
         return None
-    best = alignment.best_head(
-        alignment.score(*_cross_attention(model, inside, pieces_of, chosen_on))
-    )
-    by_layer, sentences = _cross_attention(model, inside, pieces_of, reported_on)
+    best = alignment.best_head(alignment.score(*_cross_attention(subject, chosen_on)))
+    by_layer, sentences = _cross_attention(subject, reported_on)
     shown = [
         (
             alignment.head_on_sentence(by_layer[best.layer - 1][i], sentences[i], best),
@@ -260,8 +240,7 @@ def align(
         )
         for i in range(min(SHOWN_ALIGNMENTS, len(sentences)))
     ]
-    table = alignment.score(by_layer, sentences)
-    return Alignment(best=best, table=table, shown=shown)
+    return Alignment(best=best, table=alignment.score(by_layer, sentences), shown=shown)
 
 
 def _all_aligned(pairs: Sequence[Pair]) -> bool:
@@ -269,29 +248,31 @@ def _all_aligned(pairs: Sequence[Pair]) -> bool:
 
 
 def _cross_attention(
-    model: nn.Module,
-    inside: Inside,
-    pieces_of: Callable[[Iterable[int]], list[str]],
-    pairs: TokenizedPairs,
+    subject: Subject, pairs: TokenizedPairs
 ) -> tuple[list[list[np.ndarray]], list[AlignedSentence]]:
     """Cross-attention of every layer on every sentence, (H, T, S) with padding; the sentences."""
-    points = {n: p for n, p in inside.points.items() if n.endswith("cross_attn.weights")}
+    points = {n: p for n, p in subject.inside.points.items() if n.endswith("cross_attn.weights")}
     by_layer: list[list[Any]] = [[None] * len(pairs) for _ in points]
     for indices, batch in evaluation_batches(pairs, BATCH_SIZE):
-        lengths = [pairs.lengths[i][0] for i in indices]
-        captured = _captured(model, inside, points, batch, lengths)
+        captured = _captured(subject, points, batch, [pairs.lengths[i][0] for i in indices])
         for layer, name in enumerate(points):
             for place, i in enumerate(indices):
                 by_layer[layer][i] = captured.tensors[name][place]
+    pieces = subject.vocabulary.pieces
     sentences = [
-        AlignedSentence.of(pair, *map(pieces_of, pairs[i])) for i, pair in enumerate(pairs.pairs)
+        AlignedSentence.of(pair, *map(pieces, pairs[i])) for i, pair in enumerate(pairs.pairs)
     ]
     return by_layer, sentences
 
 
-def trace_example(subject: Subject, example: Example, label_smoothing: float) -> Trace:
-    """Every operation of one sentence, from its tokens to the loss and back."""
-    return trace(
+def write_trace(
+    subject: Subject, example: Example, label_smoothing: float, folder: ResultsFolder
+) -> None:
+    """Follow every operation of one sentence, from its tokens to the loss and back.
+
+    Written as ``logs/trace.json`` and, every layer unfolded, ``logs/trace.txt``; logged folded.
+    """
+    found = trace(
         subject.model,
         subject.inside,
         subject.batch([example]),
@@ -299,6 +280,10 @@ def trace_example(subject: Subject, example: Example, label_smoothing: float) ->
         variant=subject.variant,
         pieces=subject.vocabulary.pieces,
     )
+    folder.write_json("logs/trace.json", found.as_dict())
+    folder.write_text("logs/trace.txt", lines(found, fold=False))
+    for line in lines(found):
+        log.debug("%s", line)
 
 
 def _pieces(subject: Subject, example: Example) -> Pieces:
@@ -311,6 +296,16 @@ def _output_projection(weights: Mapping[str, Tensor], attention: str) -> np.ndar
     stack, layer, site = attention.split(".")
     weight = weights[f"{stack}.layers.{layer}.{site}.w_o.weight"]
     return weight.detach().float().cpu().numpy()
+
+
+def _value_weighted(
+    captured: Captured, attention: str, w_o: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value-weighted maps (H, Q, K) of the first sentence, their overlap (H,) with plain ones."""
+    plain = captured.map_of(attention, 0)[None]
+    values = captured.tensors[f"{attention}.v"][:1, :, : plain.shape[-1]]
+    weighted = flow.value_weighted(plain, values, w_o)
+    return weighted[0], flow.overlap(plain, weighted, np.ones((1, plain.shape[2]), dtype=bool))
 
 
 def _neighbours(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.analysis import TINY, Captured, Labelled, dead_share
+from utils.analysis import TINY, Captured, Labelled, dead_share, layer_label
 
 NUM_BINS = 50  # of a histogram, at least about this many
 
@@ -82,12 +82,7 @@ def _ffn_layers(captured: Captured) -> dict[str, str]:
     names = [n.removesuffix(".ffn.act") for n in captured.tensors if n.endswith(".ffn.act")]
     if not names:
         raise ValueError("no feed-forward network was captured")
-    return {_layer_label(name): name for name in names}
-
-
-def _layer_label(name: str) -> str:
-    stack, layer = name.split(".")
-    return f"{stack} {int(layer) + 1}"
+    return {layer_label(name): name for name in names}
 
 
 def _histogram(layers: Sequence[np.ndarray], axes: Mapping[str, Sequence[str]]) -> Labelled:

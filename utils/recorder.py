@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import evaluation
+from utils import evaluation, live_drawing
 from utils.config import Settings
 from utils.data import PreparedData
 from utils.environment import describe_device, describe_environment, peak_memory_mb
 from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
+from utils.live_drawing import LiveDrawing, draw_followed
 from utils.progress import Progress
 from utils.results import RESULT, ResultsFolder, RunFailed, log
 from utils.subject import Subject
 from utils.timelines import in_words
 from utils.tracking import Tracker
-from utils.tracking_figures import ATTENTION_AT_STEP, live_figures
 from utils.visualization import training_curves
 
 EARLY_STEPS = 1000  # before, a decoder that ignores the source is no cause for concern
@@ -34,10 +34,16 @@ class Recorder:
         settings: all options, nothing left open.
         data: what the run learns from.
         version: which of the two implementations it trains.
+        num_steps: optimizer steps planned.
     """
 
     def __init__(
-        self, folder: ResultsFolder, settings: Settings, data: PreparedData, version: str
+        self,
+        folder: ResultsFolder,
+        settings: Settings,
+        data: PreparedData,
+        version: str,
+        num_steps: int,
     ) -> None:
         self.folder = folder
         self._version = version
@@ -46,8 +52,10 @@ class Recorder:
         self._steps: list[dict[str, Any]] = []
         self._title = f"Transformer ({version}) on {data.corpus.name}"
         self._newest_probe = ""
+        self._num_steps = num_steps
+        self._drawing = LiveDrawing(folder.path, version, self._title, settings.run.figure_format)
 
-    def announce(self, model: torch.nn.Module, device: torch.device, num_steps: int) -> None:
+    def announce(self, model: torch.nn.Module, device: torch.device) -> None:
         """Say what is about to be trained on what."""
         data, shape, train = self._data, self._settings.model, self._settings.train
         for note in data.notes:
@@ -64,7 +72,7 @@ class Recorder:
             f"on {describe_device(device)}"
         )
         log.info(
-            f"Training: {train.epochs} epochs, {num_steps:,} steps, learning rate up to "
+            f"Training: {train.epochs} epochs, {self._num_steps:,} steps, learning rate up to "
             f"{train.learning_rate:.2e} after {train.warmup_steps:,} warm-up steps"
         )
         for name, parameter in trained.items():
@@ -73,10 +81,10 @@ class Recorder:
             for text, ids in zip((pair.src, pair.tgt), sides, strict=True):
                 log.debug(f"  {text}\n    {' '.join(data.tokenizer.pieces(ids))}\n    {ids}")
 
-    def progress_bar(self, num_steps: int, done: int) -> tqdm:
+    def progress_bar(self, done: int) -> tqdm:
         """A bar over the optimizer steps on a terminal, nothing elsewhere."""
         return tqdm(
-            total=num_steps,
+            total=self._num_steps,
             initial=done,
             unit="step",
             dynamic_ncols=True,
@@ -127,13 +135,12 @@ class Recorder:
                 )
         return lines[-1]
 
-    def probed(self, line: dict[str, Any], history: History, drawn: bool) -> None:
-        """Take a probe: write its numbers and redraw the figures.
+    def probed(self, line: dict[str, Any], history: History) -> None:
+        """Take a probe: write its numbers, and begin to redraw the figures.
 
         Args:
             line: for ``metrics.jsonl``.
             history: all probes so far.
-            drawn: whether to redraw the figures this time.
         """
         self.flush_steps()
         self.folder.append_metrics([line])
@@ -142,16 +149,8 @@ class Recorder:
         if run.track_internals:
             self._newest_probe = in_words(line)
         log.debug("probe at step %d: %s", line["step"], in_words(line))
-        if drawn and run.visualize is not False:
-            self._draw_live(history)
-
-    def _draw_live(self, history: History, is_last: bool = False) -> None:
-        """Draw what was followed; of MarianMT's run there is one map for each time."""
-        if not is_last:  # those whose maps were thinned out go
-            kept = {ATTENTION_AT_STEP.format(step=step) for step in history.maps}
-            self.folder.drop_figures(ATTENTION_AT_STEP.format(step="*"), kept)
-        for name, figure, record in live_figures(self._version, history, self._title, is_last):
-            self.folder.save_figure(figure, name, self._settings.run.figure_format, record)
+        if run.visualize is not False and self._num_steps >= live_drawing.LEAST_STEPS:
+            self._drawing.redraw()
 
     def evaluated(
         self, step: int, epoch: int, scores: dict[str, float], translations: Translations
@@ -203,7 +202,8 @@ class Recorder:
         )
         if run.visualize is not False:
             self._draw_curves(training.step)
-            self._draw_live(tracker.history(), is_last=True)
+            self._drawing.wait()
+            draw_followed(self.folder, self._version, self._title, run.figure_format)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
         self.folder.write_lines("logs/translations.jsonl", translated)
         shown = translated[:NUM_SAMPLES]

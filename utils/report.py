@@ -1,67 +1,37 @@
-"""``--version analysis``: load any trained model, look into it, say what is seen.
+"""``--version analysis``: load any trained model, and have it looked into.
 
 Besides ``main`` and `utils.comparison` the only module that knows both implementations.
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from huggingface_version import checkpoints as huggingface_checkpoints
 from huggingface_version import foreign
 from huggingface_version import generate as huggingface_generate
 from huggingface_version import model as huggingface
 from pytorch_version import generate as scratch_generate
 from pytorch_version import model as scratch
 from pytorch_version import saved as scratch_saved
-from utils import figure_writer
-from utils.batching import TokenizedPairs
 from utils.checkpoint import CheckpointError
-from utils.config import EMBEDDED_DATASETS, Settings, UserError
-from utils.corpus import Pair, generate
-from utils.data import load_corpus
-from utils.environment import select_device
-from utils.exhibits import exhibits, of_alignment, trajectories_of
+from utils.config import Settings, UserError
+from utils.data import Corpus, load_corpus
+from utils.environment import cores_left_to, select_device
+from utils.examination import Examination, Loaded, Request
 from utils.figure_writer import Exhibit, FigureWriter
 from utils.guided_tour import DEMO_MODEL, run_of
 from utils.history import History
-from utils.inspection import SAMPLE, Alignment, align, inspect, trace_example
-from utils.metrics import TokenScores, translation_scores
 from utils.operations import Variant
 from utils.results import RESULT, ResultsFolder, check_writable, log
-from utils.subject import Example, Subject
+from utils.subject import Subject
 from utils.tokenizer import Tokenizer
-from utils.trace_listing import lines
 
-CHOSEN_ON, REPORTED_ON = 200, 500  # sentences for the best aligning head
-SHOWN = 3  # sentences of the model's own task that figures are drawn of
-MOST_TEXTS = 8  # of the user's that figures are drawn of
-BATCH_SIZE = 64
-LABEL_SMOOTHING = 0.0  # of a trace: the NLL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A trained model, what it translates with, and what is known of its training.
-
-    Attributes:
-        subject: the model.
-        translate: sentences -> translations, as its run did.
-        max_length: longest sentence in tokens.
-        options: of its run, by option name; empty if unknown.
-        history: of its training, if it was followed.
-        translated: lines of its run's ``translations.jsonl``, if any.
-    """
-
-    subject: Subject
-    translate: Callable[[Sequence[str]], list[str]]
-    max_length: int
-    options: Mapping[str, Any]
-    history: History | None
-    translated: Sequence[Mapping[str, str]]
+ENOUGH = 100  # training pairs asked of a dataset that is only evaluated on
 
 
 def analyse(
@@ -81,16 +51,16 @@ def analyse(
         of_training: figures of the model's training, which the writer has already.
 
     Raises:
-        UserError: the user's input is wrong.
+        UserError: the user's input is wrong; nothing was written then.
     """
-    if settings.run.visualize is not False and figure_writer.PROCESSES > 1:
-        # The other cores draw; threads that wait for each other on a busy core wait long.
-        torch.set_num_threads(max(1, torch.get_num_threads() - figure_writer.PROCESSES))
-    loaded = load(settings.analysis.checkpoint, select_device(settings.run.device))
-    _require_fit(loaded, texts)
-    check_writable(Path(settings.run.output_dir))
-    folder = ResultsFolder.create(Path(settings.run.output_dir), "analysis")
-    Analysis(settings, loaded, folder, writer).execute(texts, targets, of_training)
+    output_dir = Path(settings.run.output_dir)
+    with cores_left_to(writer.num_processes):
+        loaded = load(settings.analysis.checkpoint, select_device(settings.run.device))
+        request = Request(texts=texts, targets=targets, corpus=_corpus(settings))
+        request.require_fit(loaded)
+        check_writable(output_dir)
+        folder = ResultsFolder.create(output_dir, "analysis")
+        Examination(settings, loaded, request, folder, writer).execute(of_training)
 
 
 def translate(settings: Settings, texts: Sequence[str]) -> None:
@@ -100,209 +70,18 @@ def translate(settings: Settings, texts: Sequence[str]) -> None:
         UserError: the user's input is wrong.
     """
     loaded = load(settings.analysis.checkpoint, select_device(settings.run.device))
-    _require_fit(loaded, texts)
-    translations = iter(loaded.translate([text for text in texts if text]))
+    sentences = [text for text in texts if text]
+    Request(texts=sentences, targets=(), corpus=None).require_fit(loaded)
+    translations = iter(loaded.translate(sentences))
     for text in texts:
         log.log(RESULT, next(translations) if text else "")
 
 
-class Analysis:
-    """One analysis, from sentences to the results folder.
-
-    Args:
-        settings: all options.
-        loaded: the model.
-        folder: where the results go.
-        writer: of figures.
-    """
-
-    def __init__(
-        self, settings: Settings, loaded: Loaded, folder: ResultsFolder, writer: FigureWriter
-    ) -> None:
-        self.settings, self.loaded, self.folder = settings, loaded, folder
-        self.writer = writer
-        self.subject = loaded.subject
-
-    def execute(
-        self, texts: Sequence[str], targets: Sequence[str], of_training: Sequence[Exhibit]
-    ) -> None:
-        """Write the results folder and print the tour; the arguments are those of `analyse`."""
-        log.info(f"Model: {self.subject.name}")
-        content: dict[str, Any] = {}
-        if "dataset" in self.settings.given:
-            content["evaluation"] = self._evaluate()
-        sample = self._own_task()
-        examples = sample[:SHOWN]
-        if texts:
-            examples = self._texts_in_tokens(texts, targets)
-            for example in examples:
-                log.log(RESULT, f"  {example.src}\n    -> {example.tgt}")
-            sample = sample or examples[:SAMPLE]
-        log.info("Looking inside ...")
-        inspection = inspect(self.subject, examples[:MOST_TEXTS], sample)
-        shown = self._draw(exhibits(inspection))
-        alignment = self._align()
-        if alignment is not None:
-            shown = self._draw(of_alignment(alignment)) + shown
-        content |= inspection.content() | self._training_content()
-        content["alignment"] = alignment and alignment.as_dict()
-        content["further_translations"] = [
-            {"src": example.src, "tgt": example.tgt} for example in examples[MOST_TEXTS:]
-        ]
-        if self.settings.run.debug:
-            self._trace(examples[0])
-        path = self.folder.write_json("analysis.json", content)
-        if self._drawn:
-            self.writer.write(self.folder, self.subject.name, self.subject.step)
-        for line in _tour([*shown, *of_training], self._drawn):
-            log.info(line)
-        if alignment is not None:
-            best = alignment.best
-            log.log(
-                RESULT,
-                f"\nBest aligning head: decoder layer {best.layer}, head {best.head}; alignment "
-                f"error rate {alignment.aer:.3f} on {alignment.table.num_sentences} sentences",
-            )
-        log.info(f"\n{path}")
-
-    @property
-    def _drawn(self) -> bool:
-        return self.settings.run.visualize is not False
-
-    def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
-        """Begin to draw, unless no figures are wanted."""
-        exhibits = list(exhibits)
-        if self._drawn:
-            self.writer.add(exhibits)
-        return exhibits
-
-    def _training_content(self) -> dict[str, Any]:
-        """What ``analysis.json`` says of the model's training."""
-        history = self.loaded.history
-        if history is None:
-            return {"training": None}
-        moved = trajectories_of(history)
-        return {"training": {"probes": history.records, "embeddings": moved and moved.as_dict()}}
-
-    def _trace(self, example: Example) -> None:
-        trace = trace_example(self.subject, example, LABEL_SMOOTHING)
-        self.folder.write_json("logs/trace.json", trace.as_dict())
-        for line in lines(trace):
-            log.debug("%s", line)
-
-    def _align(self) -> Alignment | None:
-        """The best aligning head, if the model's own task has gold alignments."""
-        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
-            return None
-        vocabulary = self.subject.vocabulary
-        chosen_on, reported_on = (
-            TokenizedPairs(_unseen_pairs(self.loaded.options, *each), vocabulary,
-                           self.loaded.max_length)
-            for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
-        )  # fmt: skip
-        return align(
-            self.subject.model, self.subject.inside, vocabulary.pieces, chosen_on, reported_on
-        )
-
-    def _own_task(self) -> list[Example]:
-        """Sample sentences, from what the model was trained for."""
-        if self.loaded.options.get("dataset") in EMBEDDED_DATASETS:
-            return self._examples(_unseen_pairs(self.loaded.options, "test", SAMPLE))
-        if self.loaded.translated:
-            pairs = [Pair(x["src"], x["reference"]) for x in self.loaded.translated[:SAMPLE]]
-            return self._examples(pairs)
-        if self.settings.analysis.text:
-            return []
-        # Nothing is known of the model: English sentences and what it makes of them.
-        sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
-        pairs = map(Pair, sources, self.loaded.translate(sources))
-        return self._examples(list(pairs))
-
-    def _examples(self, pairs: Sequence[Pair]) -> list[Example]:
-        return [self.subject.example(pair.src, pair.tgt) for pair in pairs]
-
-    def _texts_in_tokens(self, texts: Sequence[str], targets: Sequence[str]) -> list[Example]:
-        """The user's sentences with the given translations, or with the model's."""
-        longest = self.loaded.max_length
-        made = targets or self.loaded.translate(texts)
-        examples = [self.subject.example(*pair) for pair in zip(texts, made, strict=True)]
-        for example in examples:
-            if targets and len(example.tgt_ids) > longest:
-                raise UserError(
-                    f"--tgt_text has {len(example.tgt_ids)} tokens, the model takes at most "
-                    f"{longest}; shorten it"
-                )
-        # A model that finds no end stops before </s>, for which there is no position left.
-        return [example._replace(tgt_ids=example.tgt_ids[:longest]) for example in examples]
-
-    def _evaluate(self) -> dict[str, Any]:
-        """Score the model on the evaluation pairs of ``--dataset``."""
-        corpus = load_corpus(self.settings.data, self.settings.run.seed)
-        examples = [
-            example
-            for example in self._examples(corpus.eval)
-            if max(len(example.src_ids), len(example.tgt_ids)) <= self.loaded.max_length
-        ]
-        if not examples:
-            raise UserError(
-                f"--dataset {corpus.name}: all {len(corpus.eval):,} evaluation pairs are longer "
-                f"than the model's {self.loaded.max_length} tokens"
-            )
-        scores = TokenScores()
-        with torch.inference_mode():
-            for start in range(0, len(examples), BATCH_SIZE):
-                batch = self.subject.batch(examples[start : start + BATCH_SIZE])
-                batch = batch.to(next(self.subject.model.parameters()).device)
-                logits = self.subject.inside.logits_of(
-                    self.subject.model, batch.src_ids, batch.decoder_input_ids
-                )
-                scores.add(logits, batch.labels)
-        hypotheses = self.loaded.translate([example.src for example in examples])
-        found = {
-            "dataset": corpus.name,
-            "sentences": len(examples),
-            "left_out": len(corpus.eval) - len(examples),
-            "nll": scores.nll,
-            "token_accuracy": scores.accuracy,
-            **translation_scores(hypotheses, [example.tgt for example in examples]),
-        }
-        log.log(
-            RESULT,
-            f"On {len(examples):,} pairs of {corpus.name}: NLL {found['nll']:.4f}, BLEU "
-            f"{found['bleu']:.2f}, chrF {found['chrf']:.2f}, exact match "
-            f"{found['exact_match']:.1%}",
-        )
-        return found
-
-
-def _tour(shown: Sequence[Any], drawn: bool) -> list[str]:
-    """A guided tour: each figure with what it shows."""
-    tour = ["", "A guided tour"] if drawn else ["", "What was found (no figures: --no_visualize)"]
-    for number, exhibit in enumerate(shown, start=1):
-        tour += [f"{number:3d}. visualizations/{exhibit.name}.png", f"     {exhibit.caption}"]
-    return tour
-
-
-def _unseen_pairs(options: Mapping[str, Any], split: str, size: int) -> list[Pair]:
-    """Pairs of an embedded dataset that no model learns from."""
-    pairs = generate(options["dataset"], split, size, options["seed"])
-    if options["dataset"] == "grammar" and options["src_lang"] == "ko":
-        return [pair.reversed_direction() for pair in pairs]
-    return pairs
-
-
-def _require_fit(loaded: Loaded, texts: Sequence[str]) -> None:
-    """Refuse sentences that the model has no positions for.
-
-    Raises:
-        UserError: one is too long.
-    """
-    for text in texts:
-        if (number := len(loaded.subject.vocabulary.encode(text))) > loaded.max_length:
-            raise UserError(
-                f"--text has {number} tokens ({text[:30]!r} ...), the model takes at most "
-                f"{loaded.max_length}; shorten or split it"
-            )
+def _corpus(settings: Settings) -> Corpus | None:
+    """The dataset to be evaluated on, if one was named; its training pairs hardly matter."""
+    if "dataset" not in settings.given:
+        return None
+    return load_corpus(dataclasses.replace(settings.data, train_size=ENOUGH), settings.run.seed)
 
 
 def load(checkpoint: str | None, device: torch.device) -> Loaded:
@@ -374,6 +153,7 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
             inside=huggingface.inside(marian),
             variant=huggingface.variant(marian.config),
             vocabulary=vocabulary,
+            step=_step_of(folder, run),
             **ids,
         ),
         translate=lambda sentences: translate(marian, vocabulary, sentences),
@@ -381,6 +161,16 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
         options=_options_of(run) if run and tokenizer else {},
         **_training_of(run),
     )
+
+
+def _step_of(folder: Path, run: Path | None) -> int | None:
+    """The step that a MarianMT folder was saved at, if its run tells."""
+    if run is None:
+        return None
+    if (folder / huggingface_checkpoints.RECORD).exists():
+        return huggingface_checkpoints.step_of(folder)
+    evaluations = ResultsFolder(run).read_metrics("eval")
+    return min(evaluations, key=lambda record: record["nll"], default={}).get("step")
 
 
 def _options_of(run: Path) -> dict[str, Any]:

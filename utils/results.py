@@ -90,11 +90,14 @@ class ResultsFolder:
             file.writelines(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records)
 
     def read_metrics(self, *kinds: str) -> list[dict[str, Any]]:
-        """The lines of ``logs/metrics.jsonl`` so far: of these kinds, or all."""
+        """The lines of ``logs/metrics.jsonl`` so far: of these kinds, or all.
+
+        A last line without its end is left out: it is being written, or its run was killed.
+        """
         if not self._metrics.exists():
             return []
         with open(self._metrics, encoding="utf-8", newline="\n") as file:
-            records = map(json.loads, file)
+            records = (json.loads(line) for line in file if line.endswith("\n"))
             return [record for record in records if not kinds or record["kind"] in kinds]
 
     def drop_metrics_after(self, step: int) -> None:
@@ -133,6 +136,11 @@ class ResultsFolder:
             by_file[record["file"]] = record
         self._write(self._manifest, list(by_file.values()))
 
+    def has_figure(self, name: str) -> bool:
+        """Whether a figure was written, whole: its record comes last."""
+        entries = json.loads(self._manifest.read_text("utf-8")) if self._manifest.exists() else []
+        return f"{name}.png" in (entry["file"] for entry in entries)
+
     def drop_figures(self, pattern: str, kept: Set[str]) -> None:
         """Delete figures and their records.
 
@@ -165,10 +173,13 @@ class ResultsFolder:
         self._write(self.path / name, content)
         return self.path / name
 
+    def write_text(self, name: str, lines: Iterable[str]) -> None:
+        """Write ``lines`` as the file ``name`` of this folder."""
+        (self.path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
     def write_lines(self, name: str, records: Iterable[dict[str, Any]]) -> None:
         """Write ``records`` as the file ``name`` of this folder, one JSON object a line."""
-        lines = (json.dumps(_finite(record), ensure_ascii=False) for record in records)
-        (self.path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self.write_text(name, (json.dumps(_finite(r), ensure_ascii=False) for r in records))
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The objects of a file with one JSON object a line."""

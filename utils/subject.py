@@ -15,8 +15,6 @@ from utils.tokenizer import BOS_ID, NEVER_GENERATED, PAD_ID
 class Vocabulary(Protocol):
     """What is asked of a tokenizer; `utils.tokenizer.Tokenizer` is one."""
 
-    vocab_size: int
-
     def encode(self, text: str) -> list[int]:
         """Token ids of a source, ended by </s>."""
 

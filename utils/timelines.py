@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.analysis import Labelled
+from utils.analysis import Labelled, layer_label
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -89,12 +89,6 @@ def by_layer_and_site(records: Records, quantity: str) -> Labelled:
             "step": of_name.axes["step"],
         },
     )
-
-
-def layer_label(name: str) -> str:
-    """``decoder.0`` (and what begins so) as a reader calls it: ``decoder 1``."""
-    stack, layer = name.split(".")[:2]
-    return f"{stack} {int(layer) + 1}" if layer.isdigit() else f"{stack} input"
 
 
 def in_words(record: Mapping[str, Any]) -> str:

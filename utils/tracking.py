@@ -26,8 +26,7 @@ from utils.objective import IGNORED_LABEL, smoothed_loss_sum
 from utils.probe import attention_numbers, ffn_numbers, vector_numbers, weight_numbers
 from utils.tokenizer import PAD_ID, Tokenizer
 
-# Takes a line for metrics.jsonl, all that has been followed, and whether to draw it.
-Report = Callable[[dict[str, Any], History, bool], None]
+Report = Callable[[dict[str, Any], History], None]  # (line for metrics.jsonl, all so far)
 
 PROBE_SENTENCES = 8
 LONGEST_PROBED = 40  # tokens: figures stay readable and maps small
@@ -44,14 +43,11 @@ class ProbePlan:
         every: steps between two probes; None leaves it to ``count``.
         count: probes in the run, close together at first, when most happens:
             step number k of K is ``num_steps * (k / K)^2``.
-        steps_between_drawings: least steps between two probes at which figures are redrawn, which
-            takes ten times as long as probing.
     """
 
     num_steps: int
     every: int | None
     count: int
-    steps_between_drawings: int
 
     def is_due(self, step: int) -> bool:
         """Whether to probe after ``step``."""
@@ -111,12 +107,11 @@ class Tracker:
         attentions = [n.removesuffix(".weights") for n in self._points if n.endswith(".weights")]
         self._mapped = attentions if closely else attentions[-1:]
         self.seconds = 0.0
-        self._drawn_at = 0
         self._first: dict[str, np.ndarray] = {}
         self._previous: dict[str, np.ndarray] = {}
         self._before: dict[str, Tensor] = {}
         self._records = Spread(MOST_RECORDS)  # lines for metrics.jsonl
-        # Attention's name -> maps of the first sentences, and "embedding" -> rows of its matrix.
+        # "maps": attention's name -> those of the first sentences; "embeddings": (N, D).
         self._snapshots = Spread(MOST_MAPPED_STEPS)
         mapped = [pairs[i] for i in indices[:MAPPED_SENTENCES]]
         self._src_pieces = [tokenizer.pieces(src) for src, _ in mapped]
@@ -142,10 +137,7 @@ class Tracker:
         """
         if self._plan.is_due(step):
             started = time.perf_counter()
-            line = self.probe(model, step, epoch)
-            drawn = step - self._drawn_at >= self._plan.steps_between_drawings
-            self._drawn_at = step if drawn else self._drawn_at
-            self._report(line, self.history(), drawn)
+            self._report(self.probe(model, step, epoch), self.history())
             self.seconds += time.perf_counter() - started
 
     def probe(self, model: nn.Module, step: int, epoch: int) -> dict[str, Any]:
@@ -214,7 +206,6 @@ class Tracker:
         """All that a resumed run needs: tensors and plain values."""
         return {
             "seconds": self.seconds,
-            "drawn_at": self._drawn_at,
             "first": _as_tensors(self._first),
             "previous": _as_tensors(self._previous),
             "records": self._records.state_dict(),
@@ -223,7 +214,7 @@ class Tracker:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` was called."""
-        self.seconds, self._drawn_at = state["seconds"], state["drawn_at"]
+        self.seconds = state["seconds"]
         self._first, self._previous = _as_arrays(state["first"]), _as_arrays(state["previous"])
         self._records.load_state_dict(state["records"])
         self._snapshots.load_state_dict(_as_arrays(state["snapshots"]))
@@ -277,19 +268,11 @@ class Tracker:
         """Keep what figures are drawn from; memory stays bounded however long the run."""
         self._records.add(step, line)
         maps = {
-            name: _without_padding(captured, f"{name}.weights", len(self._src_pieces))
+            name: [captured.map_of(name, i).copy() for i in range(len(self._src_pieces))]
             for name in self._mapped
         }
         rows = weights["embedding.weight"].detach()[self._token_ids]
         self._snapshots.add(step, {"maps": maps, "embeddings": rows.float().cpu().numpy()})
-
-
-def _without_padding(captured: Captured, name: str, num_sentences: int) -> list[np.ndarray]:
-    """The weights of the first sentences, (H, Q, K) each."""
-    queries = captured.rows_are_real(name).sum(axis=1)
-    keys = captured.rows_are_real(name.replace(".weights", ".k")).sum(axis=1)
-    weights = captured.tensors[name]
-    return [weights[i, :, : queries[i], : keys[i]].copy() for i in range(num_sentences)]
 
 
 def _as_tensors(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Figures of what was followed while a model was trained. No torch, no statistics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils import timelines
-from utils.analysis import Labelled, attention_label
+from utils.analysis import Labelled, attention_label, layer_label
 from utils.attention_figures import map_grid
 from utils.history import History
 from utils.visualization import BLUE, GREEN, ORANGE, font_settings
@@ -165,7 +166,7 @@ def _draw_depths(figure: Figure, ax: Axes, records: Sequence[Mapping[str, Any]])
                 places, table.values[places, i], "-", color=colors[i], marker="o", markersize=4,
                 label=label,
             )  # fmt: skip
-    labels = [timelines.layer_label(name) for name in names]
+    labels = [layer_label(name) for name in names]
     ax.set_xticks(range(len(names)), labels, rotation=35, ha="right", fontsize=8)
     _log_scale(ax, table.values)
     ax.set_ylabel("norm of a token's gradient")
@@ -236,7 +237,7 @@ def layers_evolution(history: History, title: str) -> Figure:
                 ax.plot(
                     steps, values, LINES[number % len(LINES)], color=STACK_COLORS[stack],
                     marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.2,
-                    label=timelines.layer_label(name),
+                    label=layer_label(name),
                 )  # fmt: skip
             ax.set_ylabel(label)
             ax.set_xlabel("optimizer step")
@@ -299,34 +300,32 @@ def _legend_below(figure: Figure, ax: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9)
 
 
-def live_figures(
-    version: str, history: History, title: str, is_last: bool
-) -> Iterator[tuple[str, Figure, dict[str, Any]]]:
-    """The figures redrawn during training: file name, figure, record for the manifest.
+def followed_figures(
+    version: str, history: History, title: str
+) -> Iterator[tuple[str, Callable[[], Figure], dict[str, Any]]]:
+    """The figures of every run: file name, how to draw it, record for the manifest.
 
     Args:
         version: "pytorch" or "huggingface"; their files have different names.
         history: what has been followed so far.
         title: what is trained.
-        is_last: after training; then MarianMT's first map is drawn too, to compare with.
     """
-    first, newest = min(history.maps), max(history.maps)
     if version == "pytorch":
         yield (
             "attention_plots/attention_evolution",
-            attention_evolution(history, title),
-            _of_sentence("over training", newest, history),
+            partial(attention_evolution, history, title),
+            _of_sentence("over training", max(history.maps), history),
         )
     else:
-        for step in dict.fromkeys((first, newest) if is_last else (newest,)):
+        for step in history.maps:
             yield (
                 ATTENTION_AT_STEP.format(step=step),
-                attention_at_step(history, step, title),
+                partial(attention_at_step, history, step, title),
                 _of_sentence("after one step", step, history),
             )
     yield (
         "qkv_evolution" if version == "pytorch" else "qkv/qkv_evolution",
-        qkv_evolution(history, title),
+        partial(qkv_evolution, history, title),
         over_steps("qkv_evolution", history),
     )
 

@@ -1,0 +1,120 @@
+"""Figures are redrawn while a run goes on, by a process that the run need not wait for."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+import main
+from utils import live_drawing
+from utils.history import History
+from utils.live_drawing import LiveDrawing, draw_followed
+from utils.results import ResultsFolder, log
+
+RUN = (
+    "--dataset copy --hidden_size 16 --num_layers 1 --num_heads 2 --train_size 96 --eval_size 16 "
+    "--batch_size 16 --max_length 40 --device cpu --epochs 1 --quiet"
+).split()
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A run that was followed, without figures: its results folder."""
+    output_dir = tmp_path_factory.mktemp("followed")
+    options = [*RUN, "--version", "huggingface", "--no_visualize", "--track_every", "2"]
+    assert main.main([*options, "--output_dir", str(output_dir)]) == 0
+    return output_dir / "results_huggingface"
+
+
+@pytest.fixture
+def folder(followed, tmp_path):
+    shutil.copytree(followed, tmp_path / "run")
+    return ResultsFolder(tmp_path / "run")
+
+
+def figures_in(folder):
+    root = folder.path / "visualizations"
+    return {path.relative_to(root).as_posix() for path in root.rglob("*.png")}
+
+
+def maps_of(*steps):
+    return {f"attention/attention_step_{step}.png" for step in steps}
+
+
+def test_what_was_followed_is_drawn_from_the_disk(folder):
+    draw_followed(folder, "huggingface", "title", "png")
+    assert figures_in(folder) == maps_of(0, 2, 4, 6) | {"qkv/qkv_evolution.png"}
+    draw_followed(folder, "pytorch", "title", "png")
+    assert {"attention_plots/attention_evolution.png", "qkv_evolution.png"} < figures_in(folder)
+
+
+def test_a_map_of_a_step_is_drawn_once_and_goes_with_its_step(folder, monkeypatch):
+    draw_followed(folder, "huggingface", "title", "png")
+    map_of_step = folder.path / "visualizations" / "attention" / "attention_step_2.png"
+    evolution = folder.path / "visualizations" / "qkv" / "qkv_evolution.png"
+    before = {path: path.stat().st_mtime_ns for path in (map_of_step, evolution)}
+    draw_followed(folder, "huggingface", "title", "png")
+    assert map_of_step.stat().st_mtime_ns == before[map_of_step]
+    assert evolution.stat().st_mtime_ns > before[evolution]
+    history = History.load(folder.path, folder.read_metrics("probe"))
+    fewer = {step: maps for step, maps in history.maps.items() if step != 2}
+    monkeypatch.setattr(History, "load", lambda *_: History(**vars(history) | {"maps": fewer}))
+    draw_followed(folder, "huggingface", "title", "png")
+    manifest = json.loads((folder.path / "visualizations" / "manifest.json").read_text("utf-8"))
+    files = {record["file"] for record in manifest}
+    assert files == figures_in(folder) == maps_of(0, 4, 6) | {"qkv/qkv_evolution.png"}
+
+
+def test_another_process_draws_and_is_not_begun_twice(folder):
+    drawing = LiveDrawing(folder.path, "huggingface", "제목", "png")
+    started = time.perf_counter()
+    drawing.redraw()
+    process = drawing._process
+    drawing.redraw()
+    assert drawing._process is process
+    assert process.poll() is None, time.perf_counter() - started  # nobody waited for it
+    drawing.wait()
+    assert process.returncode == 0
+    assert "qkv/qkv_evolution.png" in figures_in(folder)
+    drawing.wait()  # nothing under way: nothing to wait for
+
+
+def test_what_could_not_be_drawn_is_said(folder, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(log, "warning", lambda text, *values: warnings.append(text % values))
+    (folder.path / "logs" / "tracking.npz").write_bytes(b"not an archive")
+    drawing = LiveDrawing(folder.path, "huggingface", "title", "png")
+    drawing.redraw()
+    drawing.wait()
+    (warning,) = warnings
+    assert "could not be redrawn" in warning
+    assert "Error" in warning
+
+
+def test_a_line_that_is_being_written_is_left_out(folder):
+    whole = folder.read_metrics()
+    with open(folder.path / "logs" / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"kind": "train", "ste')
+    assert folder.read_metrics() == whole
+    folder.drop_metrics_after(3)  # as a resumed run does after a crash
+    assert [record["step"] for record in folder.read_metrics("train")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0, 3), (7, 0)])
+def test_a_run_redraws_at_every_probe_unless_it_is_short(tmp_path, monkeypatch, least, expected):
+    calls = []
+    monkeypatch.setattr(live_drawing, "LEAST_STEPS", least)
+    monkeypatch.setattr(LiveDrawing, "redraw", lambda self: calls.append(1))
+    options = [*RUN, "--version", "pytorch", "--output_dir", str(tmp_path)]
+    assert main.main([*options, "--track_every", "3"]) == 0
+    assert len(calls) == expected  # after steps 0, 3 and 6
+
+
+def test_a_run_waits_for_the_last_drawing(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_drawing, "LEAST_STEPS", 0)
+    options = [*RUN, "--version", "huggingface", "--output_dir", str(tmp_path)]
+    assert main.main(options) == 0
+    folder = ResultsFolder(tmp_path / "results_huggingface")
+    steps = [record["step"] for record in folder.read_metrics("probe")]
+    assert maps_of(*steps) <= figures_in(folder)

@@ -1,0 +1,263 @@
+"""One analysis of a loaded model: sentences, every analysis, figures and a guided tour."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from utils.batching import TokenizedPairs
+from utils.config import EMBEDDED_DATASETS, Settings, UserError
+from utils.corpus import Pair, generate
+from utils.data import Corpus
+from utils.exhibits import exhibits, of_alignment
+from utils.figure_writer import Exhibit, FigureWriter
+from utils.history import History
+from utils.inspection import SAMPLE, Alignment, align, inspect, write_trace
+from utils.metrics import TokenScores, translation_scores
+from utils.results import RESULT, ResultsFolder, log
+from utils.subject import Example, Subject
+from utils.training_exhibits import trajectories_of
+
+CHOSEN_ON, REPORTED_ON = 200, 500  # sentences for the best aligning head
+SHOWN = 3  # sentences of the model's own task that figures are drawn of
+MOST_TEXTS = 8  # of the user's that figures are drawn of
+BATCH_SIZE = 64
+LABEL_SMOOTHING = 0.0  # of a trace: its loss is the NLL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A trained model, what it translates with, and what is known of its training.
+
+    Attributes:
+        subject: the model.
+        translate: sentences -> translations, as its run did.
+        max_length: longest sentence in tokens.
+        options: of its run, by option name; empty if unknown.
+        history: of its training, if it was followed.
+        translated: lines of its run's ``translations.jsonl``, if any.
+    """
+
+    subject: Subject
+    translate: Callable[[Sequence[str]], list[str]]
+    max_length: int
+    options: Mapping[str, Any]
+    history: History | None
+    translated: Sequence[Mapping[str, str]]
+
+    def examples(self, pairs: Sequence[Pair]) -> list[Example]:
+        """Sentence pairs in the model's tokens."""
+        return [self.subject.example(pair.src, pair.tgt) for pair in pairs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user wants to be looked at.
+
+    Attributes:
+        texts: sentences; none takes sentences of the model's own task.
+        targets: their translations; none lets the model translate.
+        corpus: whose evaluation pairs the model is scored on, if any.
+    """
+
+    texts: Sequence[str]
+    targets: Sequence[str]
+    corpus: Corpus | None
+
+    def require_fit(self, loaded: Loaded) -> None:
+        """Refuse what the model has no positions for.
+
+        Raises:
+            UserError: a sentence is too long, or all of the corpus is.
+        """
+        longest, vocabulary = loaded.max_length, loaded.subject.vocabulary
+        for name, texts, encode in (
+            ("--text", self.texts, vocabulary.encode),
+            ("--tgt_text", self.targets, vocabulary.encode_target),
+        ):
+            for text in texts:
+                if (number := len(encode(text))) > longest:
+                    raise UserError(
+                        f"{name} has {number} tokens ({text[:30]!r} ...), the model takes at most "
+                        f"{longest}; shorten or split it"
+                    )
+        if self.corpus is not None and not self.scored_on(loaded):
+            raise UserError(
+                f"--dataset {self.corpus.name}: all {len(self.corpus.eval):,} evaluation pairs are "
+                f"longer than the model's {longest} tokens"
+            )
+
+    def scored_on(self, loaded: Loaded) -> list[Example]:
+        """The evaluation pairs that the model has positions for."""
+        return [
+            example
+            for example in loaded.examples(self.corpus.eval)
+            if max(len(example.src_ids), len(example.tgt_ids)) <= loaded.max_length
+        ]
+
+
+class Examination:
+    """One analysis, from sentences to the results folder.
+
+    Args:
+        settings: all options.
+        loaded: the model.
+        request: what is to be looked at.
+        folder: where the results go.
+        writer: of figures.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Loaded,
+        request: Request,
+        folder: ResultsFolder,
+        writer: FigureWriter,
+    ) -> None:
+        self.settings, self.loaded, self.request = settings, loaded, request
+        self.folder, self.writer = folder, writer
+        self.subject = loaded.subject
+
+    def execute(self, of_training: Sequence[Exhibit]) -> None:
+        """Write the results folder and print the tour.
+
+        Args:
+            of_training: figures of the model's training, which the writer has already.
+        """
+        log.info(f"Model: {self.subject.name}")
+        content: dict[str, Any] = {}
+        if self.request.corpus is not None:
+            content["evaluation"] = self._evaluate(self.request.corpus)
+        sample = self._own_task()
+        examples = sample[:SHOWN]
+        if self.request.texts:
+            examples = self._texts_in_tokens()
+            for example in examples:
+                log.log(RESULT, f"  {example.src}\n    -> {example.tgt}")
+            sample = sample or examples[:SAMPLE]
+        log.info("Looking inside ...")
+        inspection = inspect(self.subject, examples[:MOST_TEXTS], sample)
+        shown = self._draw(exhibits(inspection))
+        alignment = self._align()
+        if alignment is not None:
+            shown = self._draw(of_alignment(alignment)) + shown
+        content |= inspection.content() | self._training_content()
+        content["alignment"] = alignment and alignment.as_dict()
+        content["further_translations"] = [
+            {"src": example.src, "tgt": example.tgt} for example in examples[MOST_TEXTS:]
+        ]
+        if self.settings.run.debug:
+            write_trace(self.subject, examples[0], LABEL_SMOOTHING, self.folder)
+        path = self.folder.write_json("analysis.json", content)
+        self.writer.write(self.folder, self.subject.name, self.subject.step)
+        for line in self._tour([*shown, *of_training]):
+            log.info(line)
+        if alignment is not None:
+            best = alignment.best
+            log.log(
+                RESULT,
+                f"\nBest aligning head: decoder layer {best.layer}, head {best.head}; alignment "
+                f"error rate {alignment.aer:.3f} on {alignment.table.num_sentences} sentences",
+            )
+        log.info(f"\n{path}")
+
+    def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
+        exhibits = list(exhibits)
+        self.writer.add(exhibits)
+        return exhibits
+
+    def _training_content(self) -> dict[str, Any]:
+        """What ``analysis.json`` says of the model's training."""
+        history = self.loaded.history
+        if history is None:
+            return {"training": None}
+        moved = trajectories_of(history)
+        return {"training": {"probes": history.records, "embeddings": moved and moved.as_dict()}}
+
+    def _align(self) -> Alignment | None:
+        """The best aligning head, if the model's own task has gold alignments."""
+        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
+            return None
+        vocabulary, longest = self.subject.vocabulary, self.loaded.max_length
+        chosen_on, reported_on = (
+            TokenizedPairs(_unseen_pairs(self.loaded.options, *each), vocabulary, longest)
+            for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
+        )
+        return align(self.subject, chosen_on, reported_on)
+
+    def _own_task(self) -> list[Example]:
+        """Sample sentences, from what the model was trained for."""
+        if self.loaded.options.get("dataset") in EMBEDDED_DATASETS:
+            return self.loaded.examples(_unseen_pairs(self.loaded.options, "test", SAMPLE))
+        if self.loaded.translated:
+            lines = self.loaded.translated[:SAMPLE]
+            return self.loaded.examples([Pair(line["src"], line["reference"]) for line in lines])
+        if self.request.texts:
+            return []
+        # Nothing is known of the model: English sentences and what it makes of them.
+        sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
+        return self._cut(zip(sources, self.loaded.translate(sources), strict=True))
+
+    def _texts_in_tokens(self) -> list[Example]:
+        """The user's sentences with the given translations, or with the model's."""
+        texts = self.request.texts
+        made = self.request.targets or self.loaded.translate(texts)
+        return self._cut(zip(texts, made, strict=True))
+
+    def _cut(self, pairs: Iterable[tuple[str, str]]) -> list[Example]:
+        """Pairs in tokens. A model that finds no end stops where </s> has no position left."""
+        examples = [self.subject.example(*pair) for pair in pairs]
+        longest = self.loaded.max_length
+        return [example._replace(tgt_ids=example.tgt_ids[:longest]) for example in examples]
+
+    def _evaluate(self, corpus: Corpus) -> dict[str, Any]:
+        """Score the model on the evaluation pairs of a corpus."""
+        for note in corpus.notes:
+            log.warning("Note: %s", note)
+        subject, examples = self.subject, self.request.scored_on(self.loaded)
+        scores = TokenScores()
+        with torch.inference_mode():
+            for start in range(0, len(examples), BATCH_SIZE):
+                batch = subject.batch(examples[start : start + BATCH_SIZE])
+                batch = batch.to(next(subject.model.parameters()).device)
+                logits = subject.inside.logits_of(
+                    subject.model, batch.src_ids, batch.decoder_input_ids
+                )
+                scores.add(logits, batch.labels)
+        hypotheses = self.loaded.translate([example.src for example in examples])
+        found = {
+            "dataset": corpus.name,
+            "sentences": len(examples),
+            "left_out": len(corpus.eval) - len(examples),
+            "nll": scores.nll,
+            "token_accuracy": scores.accuracy,
+            **translation_scores(hypotheses, [example.tgt for example in examples]),
+        }
+        log.log(
+            RESULT,
+            f"On {len(examples):,} pairs of {corpus.name}: NLL {found['nll']:.4f}, BLEU "
+            f"{found['bleu']:.2f}, chrF {found['chrf']:.2f}, exact match "
+            f"{found['exact_match']:.1%}",
+        )
+        return found
+
+    def _tour(self, shown: Sequence[Exhibit]) -> list[str]:
+        """A guided tour: each figure with what it shows."""
+        if self.settings.run.visualize is False:
+            return ["", "What was found (no figures: --no_visualize)"] + [
+                f"  * {exhibit.caption}" for exhibit in shown
+            ]
+        tour = ["", "A guided tour"]
+        for number, exhibit in enumerate(shown, start=1):
+            tour += [f"{number:3d}. visualizations/{exhibit.name}.png", f"     {exhibit.caption}"]
+        return tour
+
+
+def _unseen_pairs(options: Mapping[str, Any], split: str, size: int) -> list[Pair]:
+    """Pairs of an embedded dataset that no model learns from."""
+    pairs = generate(options["dataset"], split, size, options["seed"])
+    if options["dataset"] == "grammar" and options["src_lang"] == "ko":
+        return [pair.reversed_direction() for pair in pairs]
+    return pairs

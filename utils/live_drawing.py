@@ -1,0 +1,91 @@
+"""Figures of a run under way, redrawn while it goes on.
+
+Drawing takes over a second, far longer than a probe, so it is done by a process of its own with the
+lowest priority; on two busy cores it takes what the training leaves.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from utils.history import History
+from utils.results import ResultsFolder, log
+from utils.tracking_figures import ATTENTION_AT_STEP, followed_figures
+
+ROOT = Path(__file__).parent.parent
+LEAST_STEPS = 500  # of a run: a shorter one is over before its first figures would be there
+NICENESS = 19  # the lowest priority
+
+
+def draw_followed(folder: ResultsFolder, version: str, title: str, fmt: str) -> None:
+    """Draw what a run has followed so far, from what it has on disk.
+
+    Args:
+        folder: of the run.
+        version: "pytorch" or "huggingface".
+        title: what is trained.
+        fmt: "png", "svg" or "pdf".
+    """
+    history = History.load(folder.path, folder.read_metrics("probe"))
+    if history is None:
+        return
+    # MarianMT's run has one map for each step; those that were thinned out go.
+    kept = {ATTENTION_AT_STEP.format(step=step) for step in history.maps}
+    folder.drop_figures(ATTENTION_AT_STEP.format(step="*"), kept)
+    for name, draw, record in followed_figures(version, history, title):
+        if name not in kept or not folder.has_figure(name):  # a map of one step never changes
+            folder.save_figure(draw(), name, fmt, record)
+
+
+class LiveDrawing:
+    """Redraws the figures of a run whenever asked, unless it is still at it.
+
+    Args:
+        folder: of the run.
+        version: "pytorch" or "huggingface".
+        title: what is trained.
+        fmt: "png", "svg" or "pdf".
+    """
+
+    def __init__(self, folder: Path, version: str, title: str, fmt: str) -> None:
+        self._command = [sys.executable, "-m", "utils.live_drawing",
+                         str(folder.resolve()), version, title, fmt]  # fmt: skip
+        self._process: subprocess.Popen | None = None
+
+    def redraw(self) -> None:
+        """Begin to draw what is on disk by now."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.wait()
+        low = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)  # Windows has no niceness
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the training alone
+            creationflags=low,
+        )
+
+    def wait(self) -> None:
+        """Let the drawing under way come to its end."""
+        if self._process is None:
+            return
+        _, complaint = self._process.communicate()
+        if self._process.returncode:
+            last = complaint.decode(errors="replace").strip().splitlines()[-1:]
+            log.warning("Note: the figures could not be redrawn: %s", " ".join(last))
+        self._process = None
+
+
+def main() -> None:
+    """Draw in a process of its own: folder, version, title and format are its arguments."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    folder, version, title, fmt = sys.argv[1:]
+    draw_followed(ResultsFolder(Path(folder)), version, title, fmt)
+
+
+if __name__ == "__main__":
+    main()

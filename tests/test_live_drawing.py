@@ -7,7 +7,7 @@ import time
 import pytest
 
 import main
-from utils import live_drawing
+from utils import recorder
 from utils.history import History
 from utils.live_drawing import LiveDrawing, draw_followed
 from utils.results import ResultsFolder, log
@@ -67,7 +67,7 @@ def test_a_map_of_a_step_is_drawn_once_and_goes_with_its_step(folder, monkeypatc
 
 
 def test_another_process_draws_and_is_not_begun_twice(folder):
-    drawing = LiveDrawing(folder.path, "huggingface", "제목", "png")
+    drawing = LiveDrawing(folder.path, "huggingface", "제목", "png", 0)
     started = time.perf_counter()
     drawing.redraw()
     process = drawing._process
@@ -84,7 +84,7 @@ def test_what_could_not_be_drawn_is_said(folder, monkeypatch):
     warnings = []
     monkeypatch.setattr(log, "warning", lambda text, *values: warnings.append(text % values))
     (folder.path / "logs" / "tracking.npz").write_bytes(b"not an archive")
-    drawing = LiveDrawing(folder.path, "huggingface", "title", "png")
+    drawing = LiveDrawing(folder.path, "huggingface", "title", "png", 0)
     drawing.redraw()
     drawing.wait()
     (warning,) = warnings
@@ -101,18 +101,41 @@ def test_a_line_that_is_being_written_is_left_out(folder):
     assert [record["step"] for record in folder.read_metrics("train")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("least", "expected"), [(0, 3), (7, 0)])
-def test_a_run_redraws_at_every_probe_unless_it_is_short(tmp_path, monkeypatch, least, expected):
+def test_it_is_drawn_after_so_much_training(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(LiveDrawing, "redraw", lambda self: drawn.append(True))
+    drawing = LiveDrawing(folder.path, "pytorch", "title", "png", least_work=6 * 1000 * 250)
+    counts = []
+    for _ in range(8):
+        drawing.trained(num_parameters=1000, num_tokens=100)
+        drawing.redraw_if_due()
+        counts.append(len(drawn))
+    assert counts == [0, 0, 1, 1, 1, 2, 2, 2]  # 250 tokens after the last time
+
+
+@pytest.mark.parametrize(
+    ("least", "options", "expected"),
+    [
+        # Before training nothing can be due but with no work asked for.
+        ({"LEAST_WORK": 0, "CLOSE_LEAST_WORK": 1e18}, [], 3),
+        ({"LEAST_WORK": 1, "CLOSE_LEAST_WORK": 1e18}, [], 2),
+        ({"LEAST_WORK": 1e18, "CLOSE_LEAST_WORK": 1}, [], 0),
+        ({"LEAST_WORK": 1e18, "CLOSE_LEAST_WORK": 1}, ["--track_internals"], 2),
+        ({"LEAST_WORK": 0, "CLOSE_LEAST_WORK": 0}, ["--no_visualize"], 0),
+    ],
+)
+def test_a_run_redraws_at_its_probes(tmp_path, monkeypatch, least, options, expected):
     calls = []
-    monkeypatch.setattr(live_drawing, "LEAST_STEPS", least)
+    for name, work in least.items():
+        monkeypatch.setattr(recorder, name, work)
     monkeypatch.setattr(LiveDrawing, "redraw", lambda self: calls.append(1))
-    options = [*RUN, "--version", "pytorch", "--output_dir", str(tmp_path)]
+    options = [*RUN, "--version", "pytorch", "--output_dir", str(tmp_path), *options]
     assert main.main([*options, "--track_every", "3"]) == 0
     assert len(calls) == expected  # after steps 0, 3 and 6
 
 
 def test_a_run_waits_for_the_last_drawing(tmp_path, monkeypatch):
-    monkeypatch.setattr(live_drawing, "LEAST_STEPS", 0)
+    monkeypatch.setattr(recorder, "LEAST_WORK", 0)
     options = [*RUN, "--version", "huggingface", "--output_dir", str(tmp_path)]
     assert main.main(options) == 0
     folder = ResultsFolder(tmp_path / "results_huggingface")

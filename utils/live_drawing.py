@@ -1,7 +1,8 @@
 """Figures of a run under way, redrawn while it goes on.
 
-Drawing takes over a second, far longer than a probe, so it is done by a process of its own with the
-lowest priority; on two busy cores it takes what the training leaves.
+Drawing takes two seconds of one core, far longer than a probe. A process of its own does it, with
+the lowest priority, so that the training need not wait where a core is free. Where none is, the
+training loses that time all the same, so there must have been enough of it in between.
 """
 
 import os
@@ -14,7 +15,10 @@ from utils.results import ResultsFolder, log
 from utils.tracking_figures import ATTENTION_AT_STEP, followed_figures
 
 ROOT = Path(__file__).parent.parent
-LEAST_STEPS = 500  # of a run: a shorter one is over before its first figures would be there
+# Floating-point operations of training between two drawings: about 40 seconds on two CPU cores, of
+# which two more seconds are 5 %. Counted, not timed, so that a run always draws at the same steps.
+LEAST_WORK = 2e12
+CLOSE_LEAST_WORK = 8e11  # with --track_internals
 NICENESS = 19  # the lowest priority
 
 
@@ -39,22 +43,34 @@ def draw_followed(folder: ResultsFolder, version: str, title: str, fmt: str) -> 
 
 
 class LiveDrawing:
-    """Redraws the figures of a run whenever asked, unless it is still at it.
+    """Redraws the figures of a run at a probe, if it has trained enough since the last drawing.
 
     Args:
         folder: of the run.
         version: "pytorch" or "huggingface".
         title: what is trained.
         fmt: "png", "svg" or "pdf".
+        least_work: floating-point operations of training between two drawings.
     """
 
-    def __init__(self, folder: Path, version: str, title: str, fmt: str) -> None:
+    def __init__(self, folder: Path, version: str, title: str, fmt: str, least_work: float) -> None:
         self._command = [sys.executable, "-m", "utils.live_drawing",
                          str(folder.resolve()), version, title, fmt]  # fmt: skip
         self._process: subprocess.Popen | None = None
+        self._least_work, self._work = least_work, 0.0
+
+    def trained(self, num_parameters: int, num_tokens: int) -> None:
+        """Count a step: 2 operations a parameter and token forward, and twice that back."""
+        self._work += 6 * num_parameters * num_tokens
+
+    def redraw_if_due(self) -> None:
+        """`redraw`, if there was enough training since the last time."""
+        if self._work >= self._least_work:
+            self._work = 0.0
+            self.redraw()
 
     def redraw(self) -> None:
-        """Begin to draw what is on disk by now."""
+        """Begin to draw what is on disk by now, unless the process is still at it."""
         if self._process is not None and self._process.poll() is None:
             return
         self.wait()

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import evaluation, live_drawing
+from utils import evaluation
 from utils.config import Settings
 from utils.data import PreparedData
 from utils.environment import describe_device, describe_environment, peak_memory_mb
 from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
-from utils.live_drawing import LiveDrawing, draw_followed
+from utils.live_drawing import CLOSE_LEAST_WORK, LEAST_WORK, LiveDrawing, draw_followed
 from utils.progress import Progress
 from utils.results import RESULT, ResultsFolder, RunFailed, log
 from utils.subject import Subject
@@ -53,7 +53,15 @@ class Recorder:
         self._title = f"Transformer ({version}) on {data.corpus.name}"
         self._newest_probe = ""
         self._num_steps = num_steps
-        self._drawing = LiveDrawing(folder.path, version, self._title, settings.run.figure_format)
+        self._num_parameters = 0
+        run = settings.run
+        self._drawing = LiveDrawing(
+            folder.path,
+            version,
+            self._title,
+            run.figure_format,
+            CLOSE_LEAST_WORK if run.track_internals else LEAST_WORK,
+        )
 
     def announce(self, model: torch.nn.Module, device: torch.device) -> None:
         """Say what is about to be trained on what."""
@@ -61,14 +69,14 @@ class Recorder:
         for note in data.notes:
             log.warning("Note: %s", note)
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        num_parameters = sum(parameter.numel() for parameter in trained.values())
+        self._num_parameters = sum(parameter.numel() for parameter in trained.values())
         log.info(
             f"Data: {data.corpus.name}, {len(data.train):,} training and {len(data.eval):,} "
             f"evaluation pairs, vocabulary of {data.tokenizer.vocab_size:,}"
         )
         log.info(
             f"Model: {shape.num_layers}+{shape.num_layers} layers, width {shape.d_model}, "
-            f"{shape.num_heads} heads, FFN {shape.d_ff}, {num_parameters:,} parameters, "
+            f"{shape.num_heads} heads, FFN {shape.d_ff}, {self._num_parameters:,} parameters, "
             f"on {describe_device(device)}"
         )
         log.info(
@@ -111,6 +119,7 @@ class Recorder:
             The newest line with numbers in it whenever some were fetched, else None.
         """
         self._steps.append(line)
+        self._drawing.trained(self._num_parameters, line["tokens"])
         return self.flush_steps() if len(self._steps) >= LOG_EVERY else None
 
     def flush_steps(self) -> dict[str, Any] | None:
@@ -136,7 +145,7 @@ class Recorder:
         return lines[-1]
 
     def probed(self, line: dict[str, Any], history: History) -> None:
-        """Take a probe: write its numbers, and begin to redraw the figures.
+        """Take a probe: write its numbers, and begin to redraw the figures if it is time to.
 
         Args:
             line: for ``metrics.jsonl``.
@@ -149,8 +158,8 @@ class Recorder:
         if run.track_internals:
             self._newest_probe = in_words(line)
         log.debug("probe at step %d: %s", line["step"], in_words(line))
-        if run.visualize is not False and self._num_steps >= live_drawing.LEAST_STEPS:
-            self._drawing.redraw()
+        if run.visualize is not False:
+            self._drawing.redraw_if_due()
 
     def evaluated(
         self, step: int, epoch: int, scores: dict[str, float], translations: Translations

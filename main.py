@@ -96,10 +96,10 @@ def run(settings: Settings) -> int:
     for name in WITHOUT_EFFECT:
         if settings.given.get(name) not in (None, False):
             log.warning("Note: --%s has no effect yet", name)
-    if distributed.world_size() > 1 and settings.version != "huggingface":
+    if distributed.world_size() > 1 and settings.version in ("analysis", "test"):
         raise UserError(
-            f"--version {settings.version} runs in one process; "
-            "torchrun is for --version huggingface"
+            f"--version {settings.version} trains nothing and runs in one process; start it with "
+            "python, not torchrun"
         )
     if settings.version == "test":
         with quick_imports():
@@ -112,12 +112,16 @@ def run(settings: Settings) -> int:
     elif settings.version == "pytorch":
         with quick_imports():
             from pytorch_version.train import run as train_scratch
-        train_scratch(settings, export)
+            from utils.collectives import joined
+        with joined(settings.run.device):
+            train_scratch(settings, export)
     elif settings.version == "huggingface":
         with quick_imports():
             from huggingface_version.train import run as train_huggingface
+            from utils.collectives import joined
             from utils.comparison import initial_weights
-        train_huggingface(settings, initial_weights)
+        with joined(settings.run.device):
+            train_huggingface(settings, initial_weights)
     else:
         with quick_imports():
             from utils.comparison import run_both
@@ -153,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if distributed.is_main():
+            print(stop, file=sys.stderr)
         return 128 + stop.signum
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -24,7 +24,13 @@ from transformers import (
 from huggingface_version.model import logits_of
 from utils.batching import collate, training_loader
 from utils.experiment import Experiment
-from utils.objective import IGNORED_LABEL, make_optimizer, make_schedule, smoothed_loss_sum
+from utils.objective import (
+    IGNORED_LABEL,
+    make_optimizer,
+    make_schedule,
+    skip_if_not_finite,
+    smoothed_loss_sum,
+)
 
 OnStep = Callable[[dict[str, Any]], None]
 Evaluate = Callable[[int, int], dict[str, float]]  # (step, epoch) -> metrics
@@ -80,7 +86,11 @@ class ExperimentTrainer(Seq2SeqTrainer):
             train_dataset=experiment.data.train,
             eval_dataset=experiment.data.eval,
             optimizers=(optimizer, make_schedule(optimizer, config)),
-            callbacks=[BatchOrder(experiment.sampler.set_epoch), *callbacks],
+            callbacks=[
+                BatchOrder(experiment.sampler.set_epoch),
+                FiniteSteps(optimizer),
+                *callbacks,
+            ],
         )
         self.remove_callback(PrinterCallback)
         # So that the Trainer counts the target tokens of a step, over all processes.
@@ -187,6 +197,23 @@ class BatchOrder(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Called by the Trainer."""
         self._set_epoch(int(state.epoch or 0))
+
+
+class FiniteSteps(TrainerCallback):
+    """Skips a step whose gradient is not finite; the Trainer would spoil the weights with it.
+
+    Args:
+        optimizer: made by `utils.objective.make_optimizer`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Adam) -> None:
+        self._optimizer = optimizer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Called by the Trainer, which keeps the norm of the gradient to itself."""
+        parameters = (p for group in self._optimizer.param_groups for p in group["params"])
+        grads = [p.grad for p in parameters if p.grad is not None]
+        skip_if_not_finite(self._optimizer, nn.utils.get_total_norm(grads))
 
 
 def epoch_number(epoch: float) -> int:

@@ -77,7 +77,7 @@ class Follower(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """After a signal, save and stop; after an epoch's last step once it is evaluated."""
         self._progress.step = state.global_step
-        if self._watch.signum:
+        if self._watch.check():
             control.should_training_stop = True
             control.should_save = not self._is_over(state)
 

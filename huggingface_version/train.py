@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from transformers import (
     MarianMTModel,
@@ -21,12 +20,13 @@ from huggingface_version import checkpoints, model
 from huggingface_version.custom_trainer import ExperimentTrainer
 from huggingface_version.follower import Follower, Patience
 from huggingface_version.generate import translate
-from utils import checkpoint, distributed, evaluation
+from utils import checkpoint, collectives, distributed, evaluation
 from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
 from utils.interrupt import SignalWatch, interrupted
+from utils.memory import out_of_memory_explained
 from utils.progress import Progress
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
@@ -38,7 +38,9 @@ InitialWeights = Callable[[Experiment], Mapping[str, Tensor]]
 
 
 class Run:
-    """One training run, from data to summary.
+    """One training run, from data to summary; of several processes, the main one writes it.
+
+    Several machines need one folder that all of them see, as the Trainer does.
 
     Args:
         experiment: options, data and batches.
@@ -87,18 +89,16 @@ class Run:
             RunFailed: training diverged.
         """
         reset_peak_memory(self.arguments.device)
-        processes = PartialState()
         if distributed.is_main():
             self._open_folder()
-        processes.wait_for_everyone()
-        with SignalWatch(active=distributed.world_size() == 1) as watch:
-            trainer = self._train(watch)
-        if self.settings.train.average_checkpoints:
-            self._average()
-        if distributed.is_main():
+        collectives.wait_for_all()
+        with out_of_memory_explained(self.settings, self.folder.checkpoints):
+            with SignalWatch(collectives.largest) as watch:
+                trainer = self._train(watch)
+            if self.settings.train.average_checkpoints:
+                self._average()
             self._finish(trainer)
-        processes.wait_for_everyone()
-        processes.destroy_process_group()
+        collectives.wait_for_all()
 
     def _open_folder(self) -> None:
         output_dir = Path(self.settings.run.output_dir)
@@ -170,15 +170,13 @@ class Run:
         return max(config.keep_checkpoints, config.average_checkpoints)
 
     def _evaluate(self, step: int, epoch: int) -> dict[str, float]:
-        """Evaluate on the main process; every process gets the metrics."""
-        metrics: list[dict[str, float] | None] = [None]
+        """Evaluate; every process gets the metrics."""
         if self.recorder:
             self.recorder.flush_steps()
-            scores = self._score_tokens(self.data.eval)
-            translations = self._translate()
+        scores, translations = self._score_tokens(self.data.eval), self._translate()
+        if self.recorder:
             self.recorder.evaluated(step, epoch, scores, translations)
-            metrics = [{f"eval_{name}": score for name, score in scores.items()}]
-        return broadcast_object_list(metrics)[0]
+        return {f"eval_{name}": score for name, score in scores.items()}
 
     def _score_tokens(self, pairs: Any) -> dict[str, float]:
         logits_of = partial(model.logits_of, self.marian.eval())
@@ -213,14 +211,15 @@ class Run:
         verdict = "the new best model" if nll < best_nll else "no better than the best epoch"
         if not nll < best_nll:
             self.marian.load_state_dict(best)
-        if distributed.is_main():
-            log.info(f"Average of the last {len(folders)} epochs: NLL {nll:.4f}, {verdict}")
+        log.info(f"Average of the last {len(folders)} epochs: NLL {nll:.4f}, {verdict}")
 
     def _finish(self, trainer: ExperimentTrainer) -> None:
         """Save the best model, and evaluate what was saved."""
         trainer.save_model(str(self.folder.path))
-        # transformers 5 writes safetensors alone; others still look for this file.
-        torch.save(checkpoints.weights(self.folder.path), self.folder.path / WEIGHTS_NAME)
+        if self.recorder:
+            # transformers 5 writes safetensors alone; others still look for this file.
+            torch.save(checkpoints.weights(self.folder.path), self.folder.path / WEIGHTS_NAME)
+        collectives.wait_for_all()
         # The saved folder is what users load, so it is what the results speak of.
         self.marian = model.load(self.folder.path, self.arguments.device)
         translations = self._translate()
@@ -229,6 +228,8 @@ class Run:
             evaluated=self._score_tokens(self.data.eval),
             translations=translations,
         )
+        if self.recorder is None:
+            return
         best_step = min(self._evaluations(), key=lambda record: record["nll"])["step"]
         self.recorder.finish(
             self.progress,
@@ -358,7 +359,7 @@ def run(
             log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
         else:
             settings = settings.resumed_from(resumed.config)
-            require_same_processes(resumed)
+            distributed.require_as_many(resumed.world_size)
     require_supported(settings)
     model.silence_progress_bars()
     check_writable(Path(settings.run.output_dir))
@@ -374,17 +375,12 @@ def run(
     this_run.execute()
 
 
-def require_same_processes(resumed: checkpoints.Saved) -> None:
-    """Refuse to go on with another number of processes, which would share the data otherwise.
+def forget_processes() -> None:
+    """After several processes trained: let the next Trainer of this one train alone.
 
-    Raises:
-        UserError: it is another.
+    accelerate keeps what it once found in the environment.
     """
-    if resumed.world_size != distributed.world_size():
-        raise UserError(
-            f"--resume: {resumed.world_size} processes trained together before, now there are "
-            f"{distributed.world_size()}; start as many, or start anew without --resume"
-        )
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def require_supported(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pytorch_version.model import Transformer
+from utils import collectives, distributed
 from utils.config import TrainConfig
 from utils.objective import make_optimizer, make_schedule
 from utils.progress import Progress
@@ -60,7 +61,10 @@ class TrainingState:
         return cls(model, optimizer, make_schedule(optimizer, config), scaler, LoopProgress())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs: tensors and plain values."""
+        """All that a resumed run needs: tensors and plain values.
+
+        Every process must call it: ``rng`` holds the state of each, by rank.
+        """
         rng = {"cpu": torch.get_rng_state()}
         if self.model.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.model.device)
@@ -69,15 +73,21 @@ class TrainingState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": dataclasses.asdict(self.progress),
-            "rng": rng,
+            "rng": collectives.gathered(rng),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where `state_dict` was called; the weights are loaded apart."""
+        """Take up where `state_dict` was called; the weights are loaded apart.
+
+        Raises:
+            UserError: another number of processes had trained together.
+        """
+        distributed.require_as_many(len(state["rng"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.progress = LoopProgress(**state["progress"])
-        torch.set_rng_state(state["rng"]["cpu"].cpu())
-        if "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.model.device)
+        rng = state["rng"][distributed.rank()]
+        torch.set_rng_state(rng["cpu"].cpu())
+        if "cuda" in rng:
+            torch.cuda.set_rng_state(rng["cuda"].cpu(), self.model.device)

@@ -15,19 +15,21 @@ from pytorch_version.generate import translate
 from pytorch_version.model import Transformer, inside
 from pytorch_version.saved import build_model
 from pytorch_version.state import TrainingState
-from utils import checkpoint, evaluation
+from utils import checkpoint, collectives, distributed, evaluation
 from utils.batching import Batch, TokenizedPairs, training_loader
 from utils.config import Settings, TrainConfig, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
 from utils.interrupt import SignalWatch, interrupted
-from utils.objective import smoothed_loss_sum
+from utils.memory import out_of_memory_explained
+from utils.objective import skip_if_not_finite, smoothed_loss_sum
 from utils.operations import Variant
 from utils.progress import Stopwatch
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
 from utils.subject import Subject
+from utils.tracking import Tracker
 
 SAVE_EVERY = 500  # steps between two writes of last.pt within an epoch
 
@@ -37,9 +39,12 @@ def train_step(
 ) -> dict[str, Any]:
     """Make one optimizer step on the mean loss over all target tokens of ``batches``.
 
+    Several processes make it together, each on its own batches: one step on the mean over all.
+    A step whose gradient is not finite leaves the weights alone.
+
     Args:
         state: changed in place.
-        forward: the model of ``state``, or its compiled form.
+        forward: the model of ``state``, or its compiled or data-parallel form.
         batches: one, or several whose gradients are accumulated; every token weighs the same.
         config: training options.
 
@@ -49,24 +54,30 @@ def train_step(
     """
     device, progress = state.model.device, state.progress
     state.model.train()
-    num_target_tokens = sum(batch.num_target_tokens for batch in batches)
+    num_target_tokens, num_tokens = collectives.total(
+        sum(batch.num_target_tokens for batch in batches),
+        sum(batch.num_tokens for batch in batches),
+    )
     loss_sum = 0.0
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         batch = batch.to(device)
-        with autocast(device, config.precision):
-            logits = forward(batch.src_ids, batch.decoder_input_ids)
-        loss = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
-        state.scaler.scale(loss / num_target_tokens).backward()
+        with collectives.gradients_kept(forward, is_last=number == len(batches)):
+            with autocast(device, config.precision):
+                logits = forward(batch.src_ids, batch.decoder_input_ids)
+            loss = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
+            # The processes' gradients are averaged; times their number it is the sum again.
+            share = loss / num_target_tokens * distributed.world_size()
+            state.scaler.scale(share).backward()
         loss_sum = loss_sum + loss.detach()
     state.scaler.unscale_(state.optimizer)
     grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm or math.inf)
     rate = state.schedule.get_last_lr()[0]
+    skip_if_not_finite(state.optimizer, grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
     state.optimizer.zero_grad()
 
-    num_tokens = sum(batch.num_tokens for batch in batches)
     progress.step += 1
     progress.batches += len(batches)
     progress.tokens += num_tokens
@@ -74,7 +85,7 @@ def train_step(
         "kind": "train",
         "step": progress.step,
         "epoch": progress.epoch + 1,
-        "loss": loss_sum / num_target_tokens,
+        "loss": collectives.add_up(loss_sum) / num_target_tokens,
         "lr": rate,
         "grad_norm": grad_norm,
         "tokens": num_tokens,
@@ -100,7 +111,7 @@ Export = Callable[[Path, Path], None]
 
 
 class Run:
-    """One training run, from data to summary.
+    """One training run, from data to summary; of several processes, the main one writes it.
 
     Args:
         experiment: options, data and batches.
@@ -119,8 +130,15 @@ class Run:
         self.config, self.num_steps = experiment.settings.train, experiment.num_steps
         self.sampler, self.decoding = experiment.sampler, experiment.decoding
         self.export = export
+        output_dir = Path(self.settings.run.output_dir)
+        self.folder = ResultsFolder(output_dir / "results_pytorch")
+        # Only one process writes, and looks inside.
+        self.recorder: Recorder | None = None
+        self.tracker: Tracker | None = None
         device = select_device(self.settings.run.device)
         self.state = TrainingState.start(initial_model(experiment).to(device), self.config)
+        if distributed.rank():  # the same weights, but not the same dropout
+            torch.manual_seed(self.settings.run.seed + distributed.rank())
         if resumed is not None:
             self._take_up(resumed)
 
@@ -132,22 +150,28 @@ class Run:
             RunFailed: training diverged.
         """
         reset_peak_memory(self.state.model.device)
-        output_dir = Path(self.settings.run.output_dir)
+        if distributed.is_main():
+            self._open_folder()
+        with out_of_memory_explained(self.settings, self.folder.checkpoints):
+            with SignalWatch(collectives.largest) as watch:
+                self._train(watch)
+            if self.config.average_checkpoints:
+                self._average()
+            self._finish()
+        collectives.wait_for_all()
+
+    def _open_folder(self) -> None:
+        output_dir, model = Path(self.settings.run.output_dir), self.state.model
         self.folder = ResultsFolder.create(output_dir, "pytorch", keep=self.resumed is not None)
         self.folder.checkpoints.mkdir(exist_ok=True)
         self.folder.drop_metrics_after(self.state.progress.step)
         self.recorder = Recorder(self.folder, self.settings, self.data, "pytorch", self.num_steps)
-        self.tracker = self.experiment.tracker(inside(self.state.model), self.recorder.probed)
+        self.tracker = self.experiment.tracker(inside(model), self.recorder.probed)
         if self.resumed:
             self.tracker.load_state_dict(self.resumed["tracking"])
-        self.recorder.announce(self.state.model, self.state.model.device)
+        self.recorder.announce(model, model.device)
         if self.resumed:
             log.info(f"Going on after step {self.state.progress.step:,}")
-        with SignalWatch() as watch:
-            self._train(watch)
-        if self.config.average_checkpoints:
-            self._average()
-        self._finish()
 
     def is_finished(self) -> bool:
         """Whether all steps planned have been made."""
@@ -158,51 +182,71 @@ class Run:
         """The loop over epochs and optimizer steps."""
         progress, config, model = self.state.progress, self.config, self.state.model
         forward = torch.compile(model, dynamic=True) if config.compile else model
+        forward = collectives.data_parallel(forward)
         loader = training_loader(
             self.data.train,
             self.sampler,
             self.settings.data.num_workers,
             pin_memory=model.device.type == "cuda",
         )
-        if progress.step == 0:
-            with Stopwatch(progress):
-                self.tracker.after_step(model, 0, epoch=1)
-        with self.recorder.progress_bar(progress.step) as bar:
+        with self._progress_bar() as bar:
+            self._probe_before_training()
             while not self.is_finished():
                 self.sampler.set_epoch(progress.epoch, skip=progress.batches)
                 batches_in_epoch = progress.batches + len(self.sampler)
                 with Stopwatch(progress) as stopwatch:
                     for batches in groups_of(loader, config.gradient_accumulation_steps):
-                        self.tracker.before_step(model, progress.step + 1)
+                        self._before_step()
                         line = train_step(self.state, forward, batches, config)
-                        if newest := self.recorder.step(line):
-                            speed = stopwatch.tokens_per_sec()
-                            bar.set_postfix_str(self.recorder.bar_text(newest, speed))
-                        bar.update()
-                        self.tracker.after_step(model, progress.step, line["epoch"])
+                        self._after_step(line, stopwatch, bar)
                         if progress.step % SAVE_EVERY == 0:
-                            self.recorder.flush_steps()
                             stopwatch.update()
                             self._save("last.pt", with_training=True)
-                        if watch.signum or progress.step >= self.num_steps:
+                        if watch.check() or progress.step >= self.num_steps:
                             break
-                    self.recorder.flush_steps()
                 epoch_is_over = progress.batches == batches_in_epoch
                 if epoch_is_over or progress.step >= self.num_steps:
                     self._end_epoch(epoch_is_over)
-                if watch.signum:
+                if watch.check():
                     self._save("last.pt", with_training=True)
                     raise interrupted(watch.signum, self.settings, progress.step)
                 if config.patience and progress.evaluations_since_best >= config.patience:
                     log.info(f"No better NLL in {config.patience} evaluations: stopping early")
                     break
 
+    def _progress_bar(self) -> contextlib.AbstractContextManager:
+        """A bar in the one process that prints; in others something that is none."""
+        if self.recorder is None:
+            return contextlib.nullcontext()
+        return self.recorder.progress_bar(self.state.progress.step)
+
+    def _probe_before_training(self) -> None:
+        if self.tracker and self.state.progress.step == 0:
+            with Stopwatch(self.state.progress):
+                self.tracker.after_step(self.state.model, 0, epoch=1)
+
+    def _before_step(self) -> None:
+        if self.tracker:
+            self.tracker.before_step(self.state.model, self.state.progress.step + 1)
+
+    def _after_step(self, line: dict[str, Any], stopwatch: Stopwatch, bar: Any) -> None:
+        """Record a step, and look inside the model if it is time to."""
+        if self.recorder is None:
+            return
+        if newest := self.recorder.step(line):
+            bar.set_postfix_str(self.recorder.bar_text(newest, stopwatch.tokens_per_sec()))
+        bar.update()
+        self.tracker.after_step(self.state.model, line["step"], line["epoch"])
+
     def _end_epoch(self, is_over: bool) -> None:
         """Evaluate and save; count the epoch if all its batches were used."""
         progress = self.state.progress
         number = progress.epoch + 1
-        scores = self._score_tokens(self.data.eval)
-        self.recorder.evaluated(progress.step, number, scores, self._translate())
+        if self.recorder:
+            self.recorder.flush_steps()
+        scores, translations = self._score_tokens(self.data.eval), self._translate()
+        if self.recorder:
+            self.recorder.evaluated(progress.step, number, scores, translations)
         progress.evaluations_since_best += 1
         if is_best := scores["nll"] < progress.best_nll:
             progress.best_nll, progress.evaluations_since_best = scores["nll"], 0
@@ -212,9 +256,10 @@ class Run:
             self._save("best_model.pt")
         self._save(f"checkpoint_epoch_{number}.pt", with_training=True)
         self._save("last.pt", with_training=True)
-        keep = max(self.config.keep_checkpoints, self.config.average_checkpoints)
-        for old in checkpoint.by_epoch(self.folder.checkpoints)[:-keep]:
-            old.unlink()
+        if distributed.is_main():
+            keep = max(self.config.keep_checkpoints, self.config.average_checkpoints)
+            for old in checkpoint.by_epoch(self.folder.checkpoints)[:-keep]:
+                old.unlink()
 
     def _score_tokens(self, pairs: TokenizedPairs) -> dict[str, float]:
         """Evaluate under teacher forcing, in the precision of the training."""
@@ -234,21 +279,26 @@ class Run:
 
     def _average(self) -> None:
         """Average the weights of the last epochs; keep the result if it is the best model."""
-        files = checkpoint.by_epoch(self.folder.checkpoints)[-self.config.average_checkpoints :]
-        weights = checkpoint.mean(checkpoint.load(file)["model"] for file in files)
+        count = self.config.average_checkpoints
+
+        def mean_of_the_last() -> tuple[dict[str, Tensor], int]:
+            files = checkpoint.by_epoch(self.folder.checkpoints)[-count:]
+            return checkpoint.mean(checkpoint.load(file)["model"] for file in files), len(files)
+
+        weights, num_epochs = collectives.from_main(mean_of_the_last)
         self.state.model.load_state_dict(weights)
         nll = self._score_tokens(self.data.eval)["nll"]
         better = nll < self.state.progress.best_nll
         verdict = "the new best model" if better else "no better than the best epoch"
-        log.info(f"Average of the last {len(files)} epochs: NLL {nll:.4f}, {verdict}")
+        log.info(f"Average of the last {num_epochs} epochs: NLL {nll:.4f}, {verdict}")
         if better:
             self.state.progress.best_nll = nll
             self._save("best_model.pt")
 
     def _finish(self) -> None:
         """Evaluate the best model and write the summary."""
-        model, progress = self.state.model, self.state.progress
-        best = checkpoint.load(self.folder.checkpoints / "best_model.pt", model.device)
+        model, best_file = self.state.model, self.folder.checkpoints / "best_model.pt"
+        best = collectives.from_main(lambda: checkpoint.load(best_file))
         model.load_state_dict(best["model"])
         translations = self._translate()
         metrics = evaluation.final_metrics(
@@ -256,14 +306,16 @@ class Run:
             evaluated=self._score_tokens(self.data.eval),
             translations=translations,
         )
-        self.export(self.folder.checkpoints / "best_model.pt", self.folder.path)
+        if self.recorder is None:
+            return
+        self.export(best_file, self.folder.path)
         self.recorder.finish(
-            progress,
+            self.state.progress,
             best["step"],
             metrics,
             translations,
             Subject(
-                name=str(self.folder.checkpoints / "best_model.pt"),
+                name=str(best_file),
                 model=model.eval(),
                 inside=inside(model),
                 variant=Variant(),
@@ -275,6 +327,10 @@ class Run:
 
     def _save(self, name: str, with_training: bool = False) -> None:
         """Write a checkpoint that needs nothing else to be used, or to be trained on."""
+        training = self.state.state_dict() if with_training else None
+        if self.recorder is None:
+            return
+        self.recorder.flush_steps()
         content = {
             "version": "pytorch",
             "config": self.settings.flat(),
@@ -285,7 +341,7 @@ class Run:
             "best_nll": self.state.progress.best_nll,
         }
         if with_training:
-            content["training"] = self.state.state_dict()
+            content["training"] = training
             content["tracking"] = self.tracker.state_dict()
         checkpoint.save(self.folder.checkpoints / name, content)
 
@@ -316,7 +372,7 @@ def run(settings: Settings, export: Export, data: PreparedData | None = None) ->
     resumed = None
     folder = ResultsFolder(Path(settings.run.output_dir) / "results_pytorch")
     if settings.run.resume:
-        resumed = checkpoint.newest_intact(folder.checkpoints)
+        resumed = collectives.from_main(lambda: checkpoint.newest_intact(folder.checkpoints))
         if resumed is None:
             log.warning(f"--resume: nothing to go on from in {folder.path}; starting anew")
         else:
@@ -324,8 +380,10 @@ def run(settings: Settings, export: Export, data: PreparedData | None = None) ->
     select_device(settings.run.device)
     check_writable(Path(settings.run.output_dir))
     data = data or prepare(settings.data, settings.run.seed)
-    this_run = Run(Experiment.plan(settings, data), export, resumed)
-    if resumed and this_run.is_finished() and folder.has_summary():
+    experiment = Experiment.plan(settings, data, distributed.rank(), distributed.world_size())
+    this_run = Run(experiment, export, resumed)
+    is_complete = resumed and this_run.is_finished()
+    if is_complete and collectives.from_main(folder.has_summary):
         log.warning(
             f"--resume: this run is finished ({resumed['step']:,} steps); "
             "a larger --epochs or --max_steps would go on"

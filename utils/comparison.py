@@ -22,7 +22,14 @@ from huggingface_version import train as huggingface_train
 from pytorch_version import model as scratch
 from pytorch_version import saved as scratch_saved
 from pytorch_version import train as scratch_train
-from utils import checkpoint, comparison_figures, parity, side_by_side
+from utils import (
+    checkpoint,
+    collectives,
+    comparison_figures,
+    distributed,
+    parity,
+    side_by_side,
+)
 from utils.batching import Batch, collate
 from utils.capture import capture
 from utils.config import Settings
@@ -91,6 +98,8 @@ def marian_side(marian: MarianMTModel) -> Side:
 def run_both(settings: Settings) -> None:
     """Train both versions alike, then compare them; writes all three results folders.
 
+    Several processes train together; the main one compares.
+
     Raises:
         UserError: the user's input is wrong.
         Interrupted: a signal came; the half under way was saved.
@@ -100,20 +109,28 @@ def run_both(settings: Settings) -> None:
     folders = {
         name: ResultsFolder(output_dir / f"results_{name}") for name in side_by_side.VERSIONS
     }
-    if settings.run.resume and (saved := _saved_config(folders)):
-        settings = settings.resumed_from(saved)
-    huggingface_train.require_supported(settings)
-    check_writable(output_dir)
-    data = prepare(settings.data, settings.run.seed)
-    if not settings.run.resume:
-        for folder in folders.values():
-            folder.move_aside()  # both now: else --resume could take an old half for this run's
-    log.info("\n== PyTorch, from scratch ==")
-    scratch_train.run(settings, export, data)
-    log.info("\n== Hugging Face, MarianMT and Seq2SeqTrainer ==")
-    huggingface_train.run(settings, initial_weights, data)
+    with collectives.joined(settings.run.device):
+        if settings.run.resume:
+            saved = collectives.from_main(lambda: _saved_config(folders))
+            settings = settings.resumed_from(saved) if saved else settings
+        huggingface_train.require_supported(settings)
+        check_writable(output_dir)
+        data = prepare(settings.data, settings.run.seed)
+        if not settings.run.resume and distributed.is_main():
+            for folder in folders.values():
+                folder.move_aside()  # both now: else --resume could take an old half for this run's
+        log.info("\n== PyTorch, from scratch ==")
+        scratch_train.run(settings, export, data)
+        log.info("\n== Hugging Face, MarianMT and Seq2SeqTrainer ==")
+        huggingface_train.run(settings, initial_weights, data)
+        rank, world_size = distributed.rank(), distributed.world_size()
+        experiment = Experiment.plan(settings, data, rank, world_size)
+    if not distributed.is_main():
+        return
+    collectives.leave()
+    huggingface_train.forget_processes()
     log.info("\n== Comparison ==")
-    Comparison(Experiment.plan(settings, data), folders).execute()
+    Comparison(experiment, folders).execute()
 
 
 def _saved_config(folders: Mapping[str, ResultsFolder]) -> dict[str, Any] | None:

@@ -1,12 +1,17 @@
-"""Evaluation of either version, and the record of a finished run."""
+"""Evaluation of either version, and the record of a finished run.
+
+Several processes evaluate together: each takes a part, and all get the scores of the whole.
+"""
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from utils import collectives, distributed
 from utils.batching import TokenizedPairs, evaluation_batches
 from utils.metrics import TokenScores, perplexity, translation_scores, with_other_sources
 
@@ -50,11 +55,14 @@ def score_tokens(
         similar length. A model that does not look at the source has the same NLL in both cases.
     """
     right, other = TokenScores(), TokenScores()
-    for _, batch in evaluation_batches(pairs, EVALUATION_BATCH_SIZE):
+    batches = evaluation_batches(pairs, EVALUATION_BATCH_SIZE)
+    for _, batch in islice(batches, distributed.rank(), None, distributed.world_size()):
         batch = batch.to(device)
         right.add(logits_of(batch.src_ids, batch.decoder_input_ids), batch.labels)
         swapped = with_other_sources(batch.src_ids)
         other.add(logits_of(swapped, batch.decoder_input_ids), batch.labels)
+    for scores in (right, other):
+        scores.add_up_processes()
     return {
         "nll": right.nll,
         "token_accuracy": right.accuracy,
@@ -65,7 +73,8 @@ def score_tokens(
 def score_translations(translate: Translate, pairs: TokenizedPairs) -> Translations:
     """Translate every source and compare with its reference."""
     start = time.perf_counter()
-    hypotheses = translate([pair.src for pair in pairs.pairs])
+    sources = [pair.src for pair in pairs.pairs]
+    hypotheses = collectives.whole_again(translate(collectives.share_of(sources)))
     seconds = time.perf_counter() - start
     scores = translation_scores(hypotheses, [pair.tgt for pair in pairs.pairs])
     return Translations(scores, hypotheses, seconds)

@@ -1,9 +1,12 @@
 """Ctrl-C and termination: finish the step, save, stop."""
 
+import os
 import shlex
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from utils import distributed
 from utils.config import RunConfig, Settings
 
 
@@ -20,13 +23,22 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def interrupted(signum: int, settings: Settings, step: int) -> Interrupted:
-    """The exception for a run whose state after ``step`` is saved; it says how to go on."""
-    command = ["python", "main.py", "--version", settings.version, "--resume"]
+def resume_command(settings: Settings) -> str:
+    """What to type to go on with a run."""
+    command = ["python"]
+    if distributed.world_size() > 1:
+        command = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
+    command += ["main.py", "--version", settings.version, "--resume"]
     if (output_dir := settings.run.output_dir) != RunConfig.output_dir:
         command += ["--output_dir", output_dir]
+    return shlex.join(command)
+
+
+def interrupted(signum: int, settings: Settings, step: int) -> Interrupted:
+    """The exception for a run whose state after ``step`` is saved; it says how to go on."""
     return Interrupted(
-        signum, f"Interrupted after step {step}; state saved. Go on with: {shlex.join(command)}"
+        signum,
+        f"Interrupted after step {step}; state saved. Go on with: {resume_command(settings)}",
     )
 
 
@@ -34,19 +46,21 @@ class SignalWatch:
     """While entered, the first SIGINT or SIGTERM is only remembered; a second one acts at once.
 
     Args:
-        active: False leaves signals alone.
+        agree: gives every process that trains along the largest of their numbers: a signal
+            reaches them in different steps, and they must stop after the same.
 
     Attributes:
-        signum: the signal that came, or None.
+        signum: the signal that had come when `check` was last called, or 0.
     """
 
-    def __init__(self, active: bool = True) -> None:
-        self.signum: int | None = None
-        self._signals = (signal.SIGINT, signal.SIGTERM) if active else ()
+    def __init__(self, agree: Callable[[int], int] = int) -> None:
+        self.signum = 0
+        self._agree = agree
+        self._came = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "SignalWatch":
-        for signum in self._signals:
+        for signum in (signal.SIGINT, signal.SIGTERM):
             self._before[signum] = signal.signal(signum, self._remember)
         return self
 
@@ -58,8 +72,13 @@ class SignalWatch:
     ) -> None:
         self._restore()
 
+    def check(self) -> int:
+        """Look whether a signal has come, to any process; returns its number, or 0."""
+        self.signum = self._agree(self._came)
+        return self.signum
+
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
+        self._came = signum
         self._restore()
 
     def _restore(self) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils import collectives
 from utils.objective import IGNORED_LABEL, at_least_float32
 
 
@@ -38,6 +39,14 @@ class TokenScores:
         ).double()
         self._num_right += ((logits.argmax(dim=-1) == labels) & real).sum()
         self._num_tokens += real.sum()
+
+    def add_up_processes(self) -> None:
+        """Take in the sums of all processes that evaluate together."""
+        sums = torch.tensor(
+            [float(self._nll_sum), float(self._num_right), float(self._num_tokens)],
+            dtype=torch.float64,
+        )
+        self._nll_sum, self._num_right, self._num_tokens = collectives.add_up(sums)
 
     @property
     def nll(self) -> float:

@@ -114,6 +114,19 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     )
 
 
+def skip_if_not_finite(optimizer: torch.optim.Adam, grad_norm: Tensor) -> None:
+    """Let the optimizer's next step change nothing if its gradient is not finite.
+
+    Decided on the device, so that a GPU need not be waited for. The learning rate goes on.
+
+    Args:
+        optimizer: made by `make_optimizer`.
+        grad_norm: of all gradients together.
+    """
+    # What torch's GradScaler tells a fused optimizer, which leaves weights and moments alone.
+    optimizer.found_inf = (~grad_norm.isfinite()).float()
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, config: TrainConfig
 ) -> torch.optim.lr_scheduler.LambdaLR:

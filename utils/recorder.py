@@ -1,6 +1,5 @@
 """Tells the user and the results folder how a run goes; the same for every version."""
 
-import math
 from typing import Any
 
 import torch
@@ -9,13 +8,14 @@ from tqdm import tqdm
 from utils import evaluation
 from utils.config import Settings
 from utils.data import PreparedData
+from utils.divergence import SkippedSteps
 from utils.environment import describe_device, describe_environment, peak_memory_mb
 from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
 from utils.live_drawing import CLOSE_LEAST_WORK, LEAST_WORK, LiveDrawing, draw_followed
 from utils.progress import Progress
-from utils.results import RESULT, ResultsFolder, RunFailed, log
+from utils.results import RESULT, ResultsFolder, log
 from utils.subject import Subject
 from utils.timelines import in_words
 from utils.tracking import Tracker
@@ -50,6 +50,7 @@ class Recorder:
         self._settings = settings
         self._data = data
         self._steps: list[dict[str, Any]] = []
+        self._skipped = SkippedSteps(settings.train)
         self._title = f"Transformer ({version}) on {data.corpus.name}"
         self._newest_probe = ""
         self._num_steps = num_steps
@@ -126,7 +127,7 @@ class Recorder:
         """Write the steps taken so far to ``metrics.jsonl``; returns the newest, if any.
 
         Raises:
-            RunFailed: a loss was not finite.
+            RunFailed: in too many steps the loss or its gradient was not finite.
         """
         if not self._steps:
             return None
@@ -137,11 +138,7 @@ class Recorder:
             log.debug("step %(step)d  loss %(loss).4f  lr %(lr).2e  grad %(grad_norm).3f", line)
         self.folder.append_metrics(lines)
         for line in lines:
-            if not math.isfinite(line["loss"]):
-                raise RunFailed(
-                    f"the loss is {line['loss']} at step {line['step']}: training has diverged; "
-                    "lower --learning_rate, raise --warmup_steps, or set --max_grad_norm 1"
-                )
+            self._skipped.take(line)
         return lines[-1]
 
     def probed(self, line: dict[str, Any], history: History) -> None:

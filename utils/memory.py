@@ -1,0 +1,67 @@
+"""Out of memory, on the host or on a GPU: said in one line, with what helps."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from utils.config import Settings
+from utils.interrupt import resume_command
+from utils.results import RunFailed
+
+# PyTorch has a type for a GPU that is full, but only messages for the rest.
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+
+
+@contextmanager
+def out_of_memory_explained(settings: Settings, checkpoints: Path) -> Iterator[None]:
+    """While entered, memory that runs out ends the run with advice.
+
+    Args:
+        settings: all options.
+        checkpoints: where those of this run go.
+
+    Raises:
+        RunFailed: there was not enough memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        can_resume = checkpoints.exists() and any(checkpoints.iterdir())
+        raise RunFailed(_advice(error, settings, can_resume)) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory, of the host or of a GPU, was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(message in str(error) for message in MESSAGES)
+
+
+def _advice(error: BaseException, settings: Settings, can_resume: bool) -> str:
+    train, model = settings.train, settings.model
+    place = "the GPU" if "CUDA" in str(error) else "the machine"
+    if wanted := re.search(r"allocate ([\d.]+ ?\w*)", str(error)):
+        place += f" ({wanted[1].replace('by', ' by')} more were asked for)"
+    batch = (
+        f"--max_tokens {train.max_tokens}"
+        if train.max_tokens is not None
+        else f"--batch_size {train.batch_size}"
+    )
+    advice = (
+        f"out of memory on {place}: lower {batch} (and raise --gradient_accumulation_steps, for "
+        f"as many sentences a step), --max_length {settings.data.max_length} or --hidden_size "
+        f"{model.d_model}"
+    )
+    if train.precision == "fp32" and "CUDA" in str(error):
+        advice += ", or use --precision bf16"
+    if can_resume:
+        advice += (
+            "; or free memory and go on from the newest checkpoint with: "
+            f"{resume_command(settings)}"
+        )
+    return advice

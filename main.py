@@ -36,8 +36,12 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+        """Say what is wrong.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message} (see --help)")
 
 
 def make_parser() -> argparse.ArgumentParser:

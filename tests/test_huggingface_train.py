@@ -7,9 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -652,76 +649,3 @@ def test_averaging_leaves_out_the_state_that_an_interruption_saved(tmp_path, mon
     folder = resume(tmp_path)
     assert checkpoints_of(folder) == checkpoints_of(whole) == [14, 21, 28]
     assert_same_outcome(folder, whole)
-
-
-# Several processes
-
-
-def torchrun(output_dir, *options):
-    """Two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
-    return subprocess.run(
-        [sys.executable, *launcher, "main.py", *command(output_dir, *options)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def shared_run(output_dir, *options):
-    answer = torchrun(output_dir, *options)
-    assert answer.returncode == 0, answer.stderr
-    return output_dir / "results_huggingface"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("accumulated", "epochs"), [(1, 6), (2, 11)])
-def test_two_processes_train_as_one_with_twice_the_batches(tmp_path, accumulated, epochs):
-    options = ["--dropout", "0", "--epochs", str(epochs), "--learning_rate", "0.005"]
-    steps = ["--gradient_accumulation_steps", str(accumulated)]
-    shared = shared_run(tmp_path / "shared", *options, *steps)
-    steps[1] = str(2 * accumulated)
-    alone = run(tmp_path / "alone", *options, *steps)
-    lines = metrics_of(shared), metrics_of(alone)
-    assert len(lines[1]) > 20 + epochs
-    for ours, theirs in zip(*lines, strict=True):
-        assert ours["step"] == theirs["step"]
-        assert ours["epoch"] == theirs["epoch"]
-        if ours["kind"] == "train":
-            assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
-            assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
-            assert ours["tokens"] == theirs["tokens"]
-            assert ours["lr"] == theirs["lr"]
-        else:
-            assert ours["nll"] == pytest.approx(theirs["nll"], abs=1e-4)
-    assert files_of(shared) - {"checkpoints"} >= {"summary.json", "model.safetensors"}
-    plain = {name for name in files_of(shared) if "/checkpoint-" not in name}
-    assert plain == {name for name in files_of(alone) if "/checkpoint-" not in name}
-    assert not list(shared.parent.glob("results_huggingface.*"))  # one process made the folder
-    trained = [line["step"] for line in lines[0] if line["kind"] == "train"]
-    assert trained == list(range(1, len(trained) + 1))  # each step is written once
-
-
-@pytest.mark.slow
-def test_resume_goes_on_with_two_processes(tmp_path):
-    schedule = ["--learning_rate", "0.005", "--warmup_steps", "9"]
-    whole = shared_run(tmp_path / "whole", *schedule, "--epochs", "3")
-    folder = shared_run(tmp_path, *schedule, "--epochs", "2")
-    assert shared_run(tmp_path, "--resume", "--epochs", "3") == folder
-    # A longer run is probed at other steps.
-    assert_same_outcome(folder, whole, lines_of=metrics_of)
-
-
-@pytest.mark.slow
-def test_two_processes_say_what_is_wrong_once(tmp_path):
-    for options in (["--num_heads", "3"], ["--norm", "pre"], ["--train_size", "1"]):
-        answer = torchrun(tmp_path, *options)
-        assert answer.returncode != 0
-        assert answer.stderr.count("main.py: error") == 1
-        assert "main.py: error" not in answer.stdout
-        assert options[0] in answer.stderr or "1 training pairs" in answer.stderr

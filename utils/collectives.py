@@ -4,6 +4,7 @@ Every function but `joined` must be called by all of them alike; with one proces
 Numbers and objects of the host travel through gloo, so that no GPU is waited for.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -52,8 +53,10 @@ def data_parallel(model: nn.Module) -> nn.Module:
     """The model as each process trains it on its own batches; gradients become their mean."""
     if world_size() == 1:
         return model
-    # Nothing but parameters has to be the same everywhere, and the position table is.
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # The position table, the only buffer, never changes: no need to send it around in every step.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(model, gradient_as_bucket_view=True, **{name: False})
 
 
 def gradients_kept(model: nn.Module, is_last: bool) -> Any:

@@ -15,7 +15,7 @@ from utils import distributed
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
 from utils.imports import quick_imports
 from utils.interrupt import Interrupted
-from utils.results import RunFailed, log, set_up_console
+from utils.results import ProcessLost, RunFailed, log, set_up_console
 
 # The groups of options that each version honours; an option of another group is refused.
 HONOURED = {
@@ -158,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             time.sleep(SECONDS_FOR_MAIN)
         return 2
     except RunFailed as error:
-        print(f"main.py: {error}", file=sys.stderr)
+        if distributed.is_main() or not isinstance(error, ProcessLost):
+            print(f"main.py: {error}", file=sys.stderr)
         return 1
     except Interrupted as stop:
         if distributed.is_main():

@@ -17,9 +17,12 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.distributed import is_main, local_rank, rank, world_size
+from utils.results import ProcessLost
 
 # One process looks inside and writes while the others wait for it.
 LONGEST_WAIT = timedelta(hours=2)
+# gloo raises a bare RuntimeError when another process is gone.
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport")
 T = TypeVar("T")
 
 
@@ -29,6 +32,9 @@ def joined(device: str) -> Iterator[None]:
 
     Args:
         device: the user's option; "auto" and "cuda" give each process of a machine its own GPU.
+
+    Raises:
+        ProcessLost: another one ended while this one needed it.
     """
     if world_size() == 1:
         yield
@@ -39,6 +45,12 @@ def joined(device: str) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=LONGEST_WAIT)
     try:
         yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(text in str(error) for text in LOST):
+            raise
+        raise ProcessLost(
+            "another process has ended, see above; go on from the newest checkpoint with --resume"
+        ) from error
     finally:
         dist.destroy_process_group()
 

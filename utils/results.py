@@ -21,6 +21,10 @@ class RunFailed(RuntimeError):
     """A run cannot go on; the message says where, why, and what to do."""
 
 
+class ProcessLost(RunFailed):
+    """One of the processes that train together has ended before the others."""
+
+
 def check_writable(output_dir: Path) -> None:
     """Make sure that results can be written, before any long work.
 

@@ -85,7 +85,8 @@ class TrainingState:
         distributed.require_as_many(len(state["rng"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self.scaler.is_enabled():  # of fp16 alone, which may be new
+            self.scaler.load_state_dict(state["scaler"])
         self.progress = LoopProgress(**state["progress"])
         rng = state["rng"][distributed.rank()]
         torch.set_rng_state(rng["cpu"].cpu())

@@ -371,3 +371,52 @@ def test_a_batch_moves_whole():
     batch = collate([([5, EOS_ID], [6, EOS_ID])])
     assert isinstance(batch.to(torch.device("cpu")), Batch)
     assert batch.to(torch.device("cpu")).num_tokens == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to wait for")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_does_not_wait_for_the_gpu(examples, precision):
+    config = TrainConfig(learning_rate=1e-3, warmup_steps=10, precision=precision)
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(d_model=16, num_layers=2), 40, 0, 32).to("cuda")
+    state = TrainingState.start(model, config)
+    batch = Batch(*(tensor.pin_memory() for tensor in collate(examples)[:3]), 1, 1)
+    train_step(state, model, [batch], config)  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(state, model, [batch], config)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.slow
+def test_the_model_is_compiled_once_for_all_lengths(examples):
+    """Once with gradients; sentences and their number vary from batch to batch."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    state = state_for(TrainConfig(learning_rate=1e-3, warmup_steps=10))
+    forward = torch.compile(state.model, dynamic=True, backend=backend)
+    for count in (8, 5, 7, 3):
+        batch = collate(examples[count : 2 * count])
+        train_step(state, forward, [batch], TrainConfig(learning_rate=1e-3, warmup_steps=10))
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("option", [["--num_workers", "1"], ["--precision", "bf16"]])
+def test_how_a_step_is_computed_may_change_on_resume(tmp_path, option):
+    schedule = ["--learning_rate", "0.01", "--warmup_steps", "4"]
+    whole = metrics_of(run(tmp_path / "whole", "--epochs", "2", *schedule), ("train",))
+    run(tmp_path, "--epochs", "1", *schedule)
+    folder = run(tmp_path, "--resume", "--epochs", "2", *option)
+    resumed = metrics_of(folder, ("train",))
+    assert len(resumed) == len(whole) == 12
+    exact = option[0] == "--num_workers"
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0 if exact else 0.01, abs=0)
+    assert (resumed == whole) is exact
+    assert str(summary_of(folder)["config"][option[0][2:]]) == option[1]

@@ -280,6 +280,8 @@ EMBEDDED_DEFAULTS = {
     "train_size": 60_000, "eval_size": 500, "vocab_size": 2600, "epochs": 3, "dropout": 0.0,
     "label_smoothing": 0.03, "learning_rate": 4e-3, "average_checkpoints": 2,
 }  # fmt: skip
+# What is computed stays the same, or nearly: a run that ran out of memory can go on in bf16.
+MAY_CHANGE_ON_RESUME = ("num_workers", "precision", "compile")
 # The rate suits the default shape alone; for others the paper's rule holds.
 SHAPE_OPTIONS = ("preset", "hidden_size", "num_layers")
 
@@ -393,7 +395,7 @@ class Settings:
     def resumed_from(self, saved: Mapping[str, Any]) -> "Settings":
         """The settings of an interrupted run, with what may change taken from this one.
 
-        Options of the run group may change, and the length of the training.
+        Options of the run group may change, the length of the training, and how a step is computed.
 
         Args:
             saved: `flat` of the interrupted run.
@@ -402,7 +404,7 @@ class Settings:
             UserError: the user gave another option than the interrupted run had.
         """
         may_change = {option_name(f) for f in fields(RunConfig)} - {"seed"}
-        may_change |= {"epochs", "max_steps"}
+        may_change |= {"epochs", "max_steps", *MAY_CHANGE_ON_RESUME}
         for name, value in self.given.items():
             if name not in may_change and value != saved[name]:
                 raise UserError(
@@ -410,7 +412,7 @@ class Settings:
                     f"{saved[name]}; leave the option out, or start anew without --resume"
                 )
         options = {name: value for name, value in saved.items() if name != "version"}
-        for name in may_change - {"epochs", "max_steps"}:
+        for name in may_change - {"epochs", "max_steps", *MAY_CHANGE_ON_RESUME}:
             options.pop(name, None)
         return dataclasses.replace(
             Settings.from_options(self.version, options | dict(self.given)), given=self.given

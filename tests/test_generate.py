@@ -6,7 +6,13 @@ import pytest
 import torch
 
 import pytorch_version.generate as generate_module
-from pytorch_version.generate import DecoderCache, generate, next_logits, translate
+from pytorch_version.generate import (
+    DecoderCache,
+    encode_in_parts,
+    generate,
+    next_logits,
+    translate,
+)
 from pytorch_version.model import Transformer
 from utils.config import ModelConfig
 from utils.decoding import Decoding
@@ -127,3 +133,23 @@ def test_translate_keeps_the_order_of_its_sentences(twin):
     assert translate(model, tokenizer, words, decoding) == one_by_one
     assert len(set(one_by_one)) > 5
     assert translate(model, tokenizer, [], decoding) == []
+
+
+def test_sources_are_encoded_in_parts_no_wider_than_needed(model, monkeypatch):
+    shapes = []
+    encode = type(model).encode
+
+    def noting(self, src_ids):
+        shapes.append(src_ids.shape)
+        return encode(self, src_ids)
+
+    src_ids = torch.randint(3, 40, (5, 9))
+    for row, length in enumerate((2, 4, 3, 9, 8)):
+        src_ids[row, length:] = 0
+    whole = model.encode(src_ids)
+    monkeypatch.setattr("pytorch_version.generate.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr(type(model), "encode", noting)
+    memory = encode_in_parts(model, src_ids)
+    assert shapes == [(2, 4), (2, 9), (1, 8)]
+    real = (src_ids != 0)[:, :, None]
+    torch.testing.assert_close(memory * real, whole * real, rtol=1e-5, atol=1e-6)

@@ -42,6 +42,51 @@ def all_ranks(num_pairs, kind, size, world_size, epoch=0):
     ]
 
 
+def in_lists(num_pairs, kind, size, rank, world_size, epoch, seed=4):
+    """The order by its definition: shuffle, sort within pools, cut, shuffle the batches, deal."""
+    lengths, rng = lengths_of(num_pairs), np.random.default_rng((seed, epoch))
+    order = rng.permutation(num_pairs).tolist()
+    pool_size = 20 * size if kind == "batch_size" else num_pairs
+    batches = []
+    for start in range(0, num_pairs, pool_size):
+        pool = sorted(
+            order[start : start + pool_size],
+            key=lambda i: (lengths[i].max(), lengths[i][0], lengths[i][1]),
+        )
+        batches.append([])
+        for i in pool:
+            fits = len(batches[-1]) < size
+            if kind == "max_tokens":
+                fits = (len(batches[-1]) + 1) * lengths[i].max() <= size
+            if batches[-1] and not fits:
+                batches.append([])
+            batches[-1].append(i)
+    batches = [batches[place] for place in rng.permutation(len(batches))]
+    # Of the batches after the last whole round only the place is told here, not the cutting.
+    return batches[rank : len(batches) - len(batches) % world_size : world_size]
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_the_order_is_the_one_it_has_always_been(world_size):
+    for case in cases(world_size):
+        for epoch, rank in itertools.product(range(2), range(world_size)):
+            expected = in_lists(*case[:3], rank, world_size, epoch)
+            found = list(planned(*case[:3], rank, world_size, epoch=epoch))
+            if len(expected) > 1:  # a round may be cut along with what is left over
+                assert found[: len(expected) - 1] == expected[:-1], case
+            if world_size == 1:
+                assert found == expected, case
+
+
+def test_the_next_epoch_may_be_planned_while_one_goes_on():
+    sampler, expected = planned(96), list(planned(96))
+    batches = iter(sampler)
+    first = next(batches)
+    sampler.set_epoch(1)
+    assert [first, *batches] == expected
+    assert list(sampler) != expected
+
+
 def joined(batches):
     return [index for batch in batches for index in batch]
 
@@ -131,8 +176,8 @@ def test_all_epochs_have_equally_many_batches(kind, world_size):
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_skip_drops_the_first_batches(world_size):
     for rank in range(world_size):
-        whole = list(planned(96, rank=rank, world_size=world_size, epoch=1))
-        sampler = planned(96, rank=rank, world_size=world_size)
+        whole = list(planned(100, rank=rank, world_size=world_size, epoch=1))
+        sampler = planned(100, rank=rank, world_size=world_size)
         for skip in range(len(whole) + 1):
             sampler.set_epoch(1, skip=skip)
             assert len(sampler) == len(whole) - skip

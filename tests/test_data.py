@@ -12,7 +12,7 @@ from utils.batching import (
     training_loader,
 )
 from utils.config import DataConfig, UserError
-from utils.corpus import Pair
+from utils.corpus import Corpus, Pair
 from utils.data import load_corpus, prepare
 from utils.objective import IGNORED_LABEL
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
@@ -41,6 +41,7 @@ def test_splits_share_no_source_sentence(sorted_file):
         assert not train & held_out
         assert len(train | held_out) == 200
         assert len(loaded.eval) == 20
+        assert loaded.notes == []  # what is held out is not said to be left out
 
 
 def test_a_part_of_a_sorted_file_is_drawn_from_all_of_it(tmp_path, sorted_file):
@@ -56,6 +57,22 @@ def test_split_depends_on_the_seed_alone(sorted_file):
     one, again, other = (load_corpus(sorted_file, seed) for seed in (1, 1, 2))
     assert one == again
     assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_a_fingerprint_is_found_once(sorted_file):
+    class Counted(list):
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return super().__iter__()
+
+    train = Counted(load_corpus(sorted_file, 0).train)
+    corpus = Corpus("name", train, train[:3], [])
+    assert corpus.fingerprint() == corpus.fingerprint()
+    assert train.passes == 1
+    changed = [Corpus("name", train[1:], train[:3], []), Corpus("name", train, train[:2], [])]
+    assert len({corpus.fingerprint(), *(each.fingerprint() for each in changed)}) == 3
 
 
 def test_given_splits_lose_what_they_share(tmp_path):
@@ -88,6 +105,18 @@ def test_too_little_data_is_refused(tmp_path, pairs, options, message):
     config = write_pairs(tmp_path / "few.tsv", pairs)
     with pytest.raises(UserError, match=message):
         load_corpus(DataConfig(dataset=config.dataset, **options), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_size": 10_000_001}, "--train_size 10,000,001.*10,000,000"),
+        ({"eval_size": 1_000_001}, "--eval_size 1,000,001.*1,000,000"),
+    ],
+)
+def test_more_than_can_be_made_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        load_corpus(DataConfig(**options), seed=0)
 
 
 def test_the_embedded_grammar_knows_its_two_languages():

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
+import threading
 import time
+from typing import NamedTuple
 
 import pytest
 
 from utils.config import DataConfig, UserError
-from utils.readers import read_dataset
+from utils.corpus import Pair
+from utils.readers import LeftOut, find_dataset
 
 # A comma, quotation marks, a decomposed accent and Hangul as separate letters; U+2028 ends no line.
 TEXTS = [
@@ -18,8 +22,20 @@ TEXTS = [
 PAIRS = [TEXTS[0], TEXTS[1], ("A café, please", "한")]
 
 
+class Split(NamedTuple):
+    source: str
+    pairs: list[Pair]
+    left_out: LeftOut
+
+
 def read(dataset, **options):
-    return read_dataset(DataConfig(dataset=str(dataset), **options))
+    """All splits of a dataset, read."""
+    sources = find_dataset(DataConfig(dataset=str(dataset), **options))
+    left_out = {split: {} for split in sources}
+    return {
+        split: Split(source.name, list(source.pairs(left_out[split])), left_out[split])
+        for split, source in sources.items()
+    }
 
 
 def lines_of(split):
@@ -177,6 +193,57 @@ def test_blank_lines_of_aligned_files_keep_the_rest_aligned(tmp_path):
     split = read(write_aligned(tmp_path / "a", [("Go.", "가."), ("", ""), ("Hi.", ""), *TEXTS]))
     assert lines_of(split["train"]) == [1, 4, 5, 6]
     assert split["train"].left_out == {BLANK: [2], EMPTY: [3]}
+
+
+# Before anything is read
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_most_pairs_are_known_before_they_are_read(tmp_path, monkeypatch, name):
+    dataset = FORMS[name][0](tmp_path / name)
+    monkeypatch.setattr("utils.formats.BYTES_PER_READ", 7)
+    source = find_dataset(DataConfig(dataset=str(dataset)))["train"]
+    header = name.endswith(".csv")
+    last_line = not name.lower().endswith(".parquet")  # which may have no end
+    # A U+2028 ends no line.
+    assert source.most_pairs() == len(PAIRS) + header + last_line
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=write_tsv, args=(pipe,))
+    writer.start()
+    source = find_dataset(DataConfig(dataset=str(pipe)))["train"]
+    assert source.most_pairs() == 0
+    assert [pair[:2] for pair in source.pairs({})] == PAIRS
+    writer.join()
+
+
+def identity(dataset):
+    sources = find_dataset(DataConfig(dataset=str(dataset)))
+    return {split: source.identity for split, source in sources.items()}
+
+
+def test_what_a_file_is_known_by_changes_with_it(tmp_path, monkeypatch):
+    first, second = write_aligned(tmp_path / "a"), write_aligned(tmp_path / "b")
+    before = identity(first)
+    assert identity(first) == before != identity(second)
+    monkeypatch.chdir(tmp_path)
+    assert identity("a") == before  # also from elsewhere
+    stat = (tmp_path / "a.ko").stat()
+    os.utime(tmp_path / "a.ko", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    touched = identity(first)
+    write(tmp_path / "a.ko", "1\n2\n3\n4\n")
+    os.utime(tmp_path / "a.ko", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert len({json.dumps(each) for each in (before, touched, identity(first))}) == 3
+
+
+def test_a_full_disk_elsewhere_is_no_unreadable_file(tmp_path):
+    pairs = find_dataset(DataConfig(dataset=str(write_tsv(tmp_path / "a.tsv"))))["train"].pairs({})
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+        for _ in pairs:
+            raise OSError(28, "No space left on device")
 
 
 # Folders
@@ -386,6 +453,11 @@ def test_hub_dataset_with_plain_columns(tmp_path, hub):
     assert lines_of(splits["train"]) == [1, 2, 3]
     assert splits["train"].left_out == {EMPTY: [4], MISSING: [5]}
     assert splits["eval"].source == "owner/name (validation)"
+    sources = find_dataset(DataConfig(dataset="owner/name"))
+    assert sources["train"].most_pairs() == 5
+    (known_by,) = sources["train"].identity
+    assert known_by[0].endswith(".arrow")
+    assert known_by != sources["eval"].identity[0]
     assert "has no column 'de'; it has id, en, ko" in message("owner/name", tgt_lang="de")
 
 
@@ -457,7 +529,7 @@ def test_offline_or_unknown_name_is_refused_at_once(monkeypatch):
     ["no_such.tsv", "./no_such", "no/such/file", "a\\b", "~/no_such", "/no_such", "..x", "csv"],
 )
 def test_missing_path_is_refused_without_asking_the_hub(dataset, monkeypatch):
-    monkeypatch.setattr("utils.readers._read_hub", lambda config: pytest.fail("asked the hub"))
+    monkeypatch.setattr("utils.readers._find_on_hub", lambda config: pytest.fail("asked the hub"))
     text = message(dataset)
     assert "no such file or folder" in text
     assert dataset.rpartition("/")[2] in text

@@ -144,6 +144,39 @@ def test_auto_tokenizer_reads_the_same_file(tokenizer, tmp_path):
     assert padded.attention_mask[0][-1] == 0
 
 
+class Streamed:
+    """Texts that are never all there, but can be gone through again."""
+
+    def __iter__(self):
+        return (text for text in TEXTS)
+
+
+def test_texts_may_be_streamed(monkeypatch):
+    # Newlines and combining marks where blocks begin and end.
+    texts = [*TEXTS, "a\n", "\n" * 9, "\nb\n\n", "\u0301c", "e", "\u0301"] * 3
+    few = 290  # room for 15 characters, the newline just among them
+    whole = Tokenizer.train(texts, few)
+    assert "\\n" in whole.pieces(whole.encode("\n"))
+    monkeypatch.setattr("utils.tokenizer.TEXTS_PER_BLOCK", 2)
+    assert Tokenizer.train(texts, few).to_json() == whole.to_json()
+    streamed = Tokenizer.train(Streamed(), vocab_size=500)
+    assert streamed.to_json() == Tokenizer.train(TEXTS, vocab_size=500).to_json()
+
+
+def test_texts_that_can_be_gone_through_only_once_are_refused():
+    with pytest.raises(TypeError, match="two passes"):
+        Tokenizer.train(iter(TEXTS), vocab_size=500)
+
+
+def test_characters_are_counted_as_the_trainer_sees_them():
+    # Before each text comes a space, also where texts have none: it must not be the one left out.
+    texts = [chr(0xAC00 + n) for n in range(30)] * 2
+    tokenizer = Tokenizer.train(texts, vocab_size=300)  # room for 20 characters
+    assert tokenizer.pieces(tokenizer.encode(texts[0]))[0][0] == "▁"
+    with_newlines = Tokenizer.train(["a\nb"] * 30 + [f"{chr(0xAC00 + n)}" for n in range(60)], 300)
+    assert "\\n" in with_newlines.pieces(with_newlines.encode("a\nb"))
+
+
 def test_same_texts_same_vocabulary():
     one, two = (Tokenizer.train(TEXTS, vocab_size=400).to_json() for _ in range(2))
     assert one == two

@@ -5,6 +5,8 @@ Letters used in shapes: B sentences, S source positions, T target positions.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from utils.config import UserError
 from utils.corpus import Pair
 from utils.objective import IGNORED_LABEL
+from utils.stored_pairs import StoredIds, StoredPairs
 from utils.tokenizer import BOS_ID, PAD_ID, Tokenizer
 
 # Batches that are sorted by length together: enough for little padding, few enough for variety.
@@ -63,10 +66,28 @@ class TokenizedPairs(Dataset):
         src = tokenizer.encode_batch([pair.src for pair in pairs])
         tgt = tokenizer.encode_batch([pair.tgt for pair in pairs])
         fits = [max(len(s), len(t)) <= max_length for s, t in zip(src, tgt, strict=True)]
-        self.pairs = [pair for pair, ok in zip(pairs, fits, strict=True) if ok]
-        self.too_long = [pair for pair, ok in zip(pairs, fits, strict=True) if not ok]
+        self.pairs: Sequence[Pair] = [pair for pair, ok in zip(pairs, fits, strict=True) if ok]
+        self.too_long: Sequence[Pair] = [p for p, ok in zip(pairs, fits, strict=True) if not ok]
         self._ids = [ids for ids, ok in zip(zip(src, tgt, strict=True), fits, strict=True) if ok]
         self.lengths = np.array([(len(s), len(t)) for s, t in self._ids]).reshape(-1, 2)
+
+    @classmethod
+    def stored(cls, pairs: StoredPairs, ids: StoredIds, max_length: int) -> "TokenizedPairs":
+        """The same of pairs that are on the disk, and stay there; 24 bytes are held of each.
+
+        Args:
+            pairs: sentence pairs.
+            ids: of each pair, by the joint tokenizer.
+            max_length: longest side in tokens, </s> included.
+        """
+        found = cls.__new__(cls)
+        lengths = ids.lengths()
+        fits = lengths.max(axis=1) <= max_length
+        kept = np.flatnonzero(fits)
+        found.pairs, found._ids = pairs.chosen(kept), ids.chosen(kept)
+        found.too_long = pairs.chosen(np.flatnonzero(~fits))
+        found.lengths = lengths[kept]
+        return found
 
     def first(self, count: int) -> "TokenizedPairs":
         """The first ``count`` pairs, or all if there are fewer."""
@@ -80,6 +101,12 @@ class TokenizedPairs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
         return self._ids[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        """Several at once, which is how torch's ``DataLoader`` asks for a batch."""
+        if isinstance(self._ids, StoredIds):
+            return self._ids.many(indices)
+        return [self._ids[index] for index in indices]
 
 
 def collate(
@@ -158,60 +185,69 @@ class LengthBatches:
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Plan the batches of ``epoch``, counted from 0, without the first ``skip``."""
         rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(len(self._lengths))
-        batches = [batch for pool in self._pools(order) for batch in self._cut(pool)]
-        batches = [batches[i] for i in rng.permutation(len(batches))]
-        rounds = _rounds(batches, self._world_size)
-        self._batches = [batches[self._rank] for batches in rounds][skip:]
+        self._order = self._sorted(rng.permutation(len(self._lengths)))
+        self._bounds = self._cuts()
+        places = rng.permutation(len(self._bounds) - 1)
+        whole, left_over = self._rounds(places)
+        self._places = whole[self._rank :: self._world_size][skip:]
+        own = left_over[self._rank :: self._world_size]
+        self._left_over = own[max(0, skip - len(whole) // self._world_size) :]
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._places) + len(self._left_over)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
+        # Of the epoch as it is planned now, also where the next one is planned meanwhile.
+        whole = map(partial(_batch, self._order, self._bounds), self._places)
+        return chain(whole, self._left_over)
 
-    def _pools(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """Parts of ``order``, each sorted by the longer side, then by either side.
+    def _sorted(self, order: np.ndarray) -> np.ndarray:
+        """``order`` in pools, each sorted by the longer side, then by either side.
 
-        With a token budget all is one part: then the lengths alone say where batches are cut, and
+        With a token budget all is one pool: then the lengths alone say where batches are cut, and
         every epoch has equally many. Which of the equally long pairs go together still changes.
         """
         size = len(order) if self._max_tokens is not None else BATCHES_PER_POOL * self._batch_size
         for start in range(0, len(order), size):
             pool = order[start : start + size]
             src, tgt = self._lengths[pool].T
-            yield pool[np.lexsort((tgt, src, np.maximum(src, tgt)))]
+            pool[:] = pool[np.lexsort((tgt, src, np.maximum(src, tgt)))]
+        return order
 
-    def _cut(self, pool: np.ndarray) -> Iterator[list[int]]:
-        """Cut a sorted pool into batches."""
+    def _cuts(self) -> np.ndarray:
+        """Where the batches begin in the order, and the end of the last."""
         if self._max_tokens is None:
-            for start in range(0, len(pool), self._batch_size):
-                yield pool[start : start + self._batch_size].tolist()
-            return
-        batch: list[int] = []
-        for index, longest in zip(pool.tolist(), self._lengths[pool].max(axis=1), strict=True):
+            return np.append(np.arange(0, len(self._order), self._batch_size), len(self._order))
+        bounds = [0]
+        longest_sides = self._lengths[self._order].max(axis=1)
+        for place, longest in enumerate(longest_sides.tolist()):
             # Sorted, so the newest pair is the longest of its batch.
-            if batch and (len(batch) + 1) * longest > self._max_tokens:
-                yield batch
-                batch = []
-            batch.append(index)
-        yield batch
+            if place > bounds[-1] and (place + 1 - bounds[-1]) * longest > self._max_tokens:
+                bounds.append(place)
+        return np.array([*bounds, len(self._order)])
+
+    def _rounds(self, places: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+        """Deal batches out in rounds of one for each process.
+
+        What is left over at the end, too few batches for all, is cut into smaller ones; if even
+        its pairs are too few, the round before is cut along with it.
+
+        Returns:
+            The places of the batches that are dealt out whole, and the batches made of the rest.
+        """
+        size = self._world_size
+        whole = len(places) - len(places) % size
+        left = [_batch(self._order, self._bounds, place) for place in places[whole:]]
+        if not left:
+            return places, []
+        if sum(map(len, left)) < size:
+            whole -= size
+            left = [_batch(self._order, self._bounds, place) for place in places[whole:]]
+        return places[:whole], _cut_into(left, -(-len(left) // size) * size)
 
 
-def _rounds(batches: list[list[int]], world_size: int) -> list[list[list[int]]]:
-    """Deal batches out in rounds of one for each process.
-
-    What is left over at the end, too few batches for all, is cut into smaller ones; if even its
-    pairs are too few, the round before is cut along with it.
-    """
-    whole = len(batches) - len(batches) % world_size
-    rounds = [batches[i : i + world_size] for i in range(0, whole, world_size)]
-    if left := batches[whole:]:
-        if sum(map(len, left)) < world_size:
-            left = rounds.pop() + left
-        parts = _cut_into(left, -(-len(left) // world_size) * world_size)
-        rounds += [parts[i : i + world_size] for i in range(0, len(parts), world_size)]
-    return rounds
+def _batch(order: np.ndarray, bounds: np.ndarray, place: int) -> list[int]:
+    return order[bounds[place] : bounds[place + 1]].tolist()
 
 
 def _cut_into(batches: list[list[int]], count: int) -> list[list[int]]:
@@ -240,7 +276,7 @@ def evaluation_batches(pairs: TokenizedPairs, batch_size: int) -> Iterator[tuple
     order = np.lexsort((pairs.lengths[:, 1], pairs.lengths[:, 0])).tolist()
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        yield indices, collate([pairs[i] for i in indices])
+        yield indices, collate(pairs.__getitems__(indices))
 
 
 def training_loader(

@@ -1,4 +1,4 @@
-"""Parallel sentences made on the spot: an English-Korean grammar, and copying and reversing.
+"""Sentence pairs, and those made on the spot: by an English-Korean grammar, copying, reversing.
 
     grammar  English to Korean, from a phrase structure of 30 sentence patterns, in polite style;
              see `utils.patterns` for its rules and `utils.phrases` for the word alignments.
@@ -11,9 +11,12 @@ sentence contains one at least, and all words occur in training. Which combinati
 sentences, belong where is decided by checksums of their words, so it holds across seeds.
 """
 
+import hashlib
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from utils.clauses import COMPLEX
@@ -70,8 +73,53 @@ class Pair(NamedTuple):
         )
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """The sentence pairs of a run. No source sentence stands in two splits.
+
+    Attributes:
+        name: what the user called it.
+        train: pairs to learn from; of a large corpus they are read from the disk when asked for.
+        eval: pairs to choose the best checkpoint by.
+        test: pairs for a last, single evaluation; may be empty.
+        notes: what was left out or changed while loading, one line each.
+    """
+
+    name: str
+    train: Sequence[Pair]
+    eval: list[Pair]
+    test: list[Pair]
+    notes: list[str] = field(default_factory=list)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any training or evaluation text."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        # Once, since every checkpoint asks for it.
+        return fingerprint(*(((p.src, p.tgt) for p in split) for split in (self.train, self.eval)))
+
+
+def fingerprint(*splits: Iterable[tuple[str, str]]) -> str:
+    """16 hexadecimal digits that change with any source or target text of any split."""
+    digest = hashlib.sha256()
+    for texts in splits:
+        for src, tgt in texts:
+            digest.update(f"{src}\t{tgt}\n".encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
 def generate(task: str, split: str, size: int, seed: int) -> list[Pair]:
-    """Write ``size`` pairs with distinct sources; a longer list starts with the shorter one.
+    """What `stream` gives, as a list."""
+    return list(stream(task, split, size, seed))
+
+
+def stream(task: str, split: str, size: int, seed: int) -> Iterator[Pair]:
+    """Write ``size`` pairs with distinct sources; a longer row starts with the shorter one.
+
+    About 100 bytes are held for each pair, to know its source again.
 
     Args:
         task: one of `TASKS`.
@@ -90,18 +138,25 @@ def generate(task: str, split: str, size: int, seed: int) -> list[Pair]:
         raise ValueError(f"size {size} is less than 0")
     rng = random.Random(f"{task} {split} {seed}")
     candidates = _sentences(split, rng) if task == "grammar" else _rows(task, split, rng)
-    pairs: list[Pair] = []
-    sources: set[str] = set()
+    seen: set[int] = set()
     repeated = 0
-    while len(pairs) < size:
+    while len(seen) < size:
         pair = next(candidates)
-        if pair.src not in sources:
-            sources.add(pair.src)
-            pairs.append(pair)
+        if (key := source_key(pair)) not in seen:
+            seen.add(key)
             repeated = 0
+            yield pair
         elif (repeated := repeated + 1) > _PATIENCE:
-            raise ValueError(f"size {size}: the {split} split of {task} ends at {len(pairs)} pairs")
-    return pairs
+            raise ValueError(f"size {size}: the {split} split of {task} ends at {len(seen)} pairs")
+
+
+def source_key(pair: Pair) -> int:
+    """A number below 2^60 that stands for the source text, the same in every process.
+
+    Among a million different sources two share their number once in two million corpora.
+    """
+    digest = hashlib.blake2b(pair.src.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 4
 
 
 def _sentences(split: str, rng: random.Random) -> Iterator[Pair]:

@@ -238,6 +238,11 @@ class _ConsoleHandler(logging.Handler):
         sys.stdout.flush()  # so that a redirected run can be followed
 
 
+def console_shows(level: int) -> bool:
+    """Whether this process prints log lines of ``level``."""
+    return any(isinstance(h, _ConsoleHandler) and h.level <= level for h in log.handlers)
+
+
 def set_up_console(debug: bool, quiet: bool) -> None:
     """Send the log to the terminal; characters that it cannot show are replaced.
 

@@ -8,15 +8,19 @@ was encoded gives the text back, in Unicode's composed form (NFC).
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RustTokenizer
 
+from utils.blocks import blocks_of
+
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # in the order of their ids
 NEVER_GENERATED = (PAD_ID, BOS_ID)
+
+TEXTS_PER_BLOCK = 10_000  # whose characters are counted at once
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
@@ -43,10 +47,14 @@ class Tokenizer:
         """Learn the vocabulary from ``texts``, which must be of the training split alone.
 
         Args:
-            texts: sentences of both languages.
+            texts: sentences of both languages; gone through twice, and never all held.
             vocab_size: entries at most, the 4 special tokens and 256 bytes among them.
+
+        Raises:
+            TypeError: ``texts`` can be gone through only once.
         """
-        texts = list(texts)
+        if isinstance(texts, Iterator):
+            raise TypeError("the vocabulary is learnt in two passes; give a list of texts")
         rust = RustTokenizer(models.BPE())
         rust.normalizer = _NORMALIZER
         rust.pre_tokenizer = _PRE_TOKENIZER
@@ -152,19 +160,23 @@ class Tokenizer:
         self.to_huggingface(max_length).save_pretrained(folder)
 
 
-def _most_frequent_characters(texts: Sequence[str], count: int) -> list[str]:
+def _most_frequent_characters(texts: Iterable[str], count: int) -> list[str]:
     """The ``count`` characters to keep, by frequency and then by code point; all if fewer.
 
     Left to itself the trainer chooses among equally frequent ones differently in each process.
     """
-    frequencies = Counter(_NORMALIZER.normalize_str("\n".join(texts)))
-    frequencies.subtract({"\n": len(texts) - 1})
+    frequencies: Counter[str] = Counter()
+    for block in blocks_of(texts, TEXTS_PER_BLOCK):
+        frequencies.update(_COMPOSED.normalize_str("\n".join(block)))
+        frequencies.subtract({"\n": len(block) - 1})
+        frequencies[" "] += len(block)  # the normaliser puts one before each text
     kept = sorted(frequencies, key=lambda c: (-frequencies[c], c))[:count]
     return [character for character in kept if frequencies[character] > 0]
 
 
 # A space is put before every text, so that a word is the same piece wherever it stands.
-_NORMALIZER = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
+_COMPOSED = normalizers.NFC()
+_NORMALIZER = normalizers.Sequence([_COMPOSED, normalizers.Prepend(" ")])
 _PRE_TOKENIZER = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: each script prints a markdown table of what it measured side by side."""

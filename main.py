@@ -4,6 +4,7 @@ Nothing heavy is imported before a version is chosen, so that ``--help`` answers
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,10 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils import distributed
+from utils import disk, distributed
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
 from utils.imports import quick_imports
-from utils.interrupt import Interrupted
+from utils.interrupt import Interrupted, resume_command
 from utils.results import ProcessLost, RunFailed, log, set_up_console
 
 # The groups of options that each version honours; an option of another group is refused.
@@ -161,6 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if distributed.is_main() or not isinstance(error, ProcessLost):
             print(f"main.py: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if (problem := disk.problem(error)) is None:
+            raise
+        _give_up_on_output()
+        print(f"main.py: {problem}, then {how_to_go_on(settings)}", file=sys.stderr)
+        return 1
     except Interrupted as stop:
         if distributed.is_main():
             print(stop, file=sys.stderr)
@@ -168,6 +175,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+
+
+def how_to_go_on(settings: Settings) -> str:
+    """What to do once a run that could not write can."""
+    if "training" in HONOURED[settings.version]:
+        return f"go on with: {resume_command(settings, is_saved=False)}"
+    return "run it again"
+
+
+def _give_up_on_output() -> None:
+    """Should it be the standard output that cannot be written, let Python not try it once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

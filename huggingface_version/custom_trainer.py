@@ -7,6 +7,7 @@ checkpoints and resuming are its own.
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from transformers import (
     TrainerCallback,
 )
 
+from huggingface_version import checkpoints
 from huggingface_version.model import logits_of
+from utils import collectives
 from utils.batching import collate, training_loader
 from utils.experiment import Experiment
 from utils.objective import (
@@ -177,6 +180,17 @@ class ExperimentTrainer(Seq2SeqTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _save_checkpoint(self, *args: Any, **options: Any) -> None:
+        """Write a checkpoint folder as the Trainer does; nothing of it is left if that fails.
+
+        Raises:
+            WriteError: the disk is full or cannot be written.
+        """
+        folder = checkpoints.folder_of(Path(self.args.output_dir), self.state.global_step)
+        with checkpoints.being_written(folder):
+            super()._save_checkpoint(*args, **options)
+        collectives.wait_for_all()  # each process adds its random numbers
 
     def _start_sums(self) -> None:
         """Begin to sum over the batches of one optimizer step."""

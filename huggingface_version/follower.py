@@ -117,6 +117,10 @@ class Patience(TrainerCallback):
     ) -> None:
         """Count."""
         self._nlls.append(metrics["eval_nll"])
-        since_best = len(self._nlls) - 1 - self._nlls.index(min(self._nlls))
-        if self._patience and since_best >= self._patience:
+        if is_out_of_patience(self._patience, self._nlls):
             control.should_training_stop = True
+
+
+def is_out_of_patience(patience: int | None, nlls: Sequence[float]) -> bool:
+    """Whether there were so many evaluations since the one with the lowest NLL."""
+    return bool(patience and nlls) and len(nlls) - 1 - nlls.index(min(nlls)) >= patience

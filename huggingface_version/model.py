@@ -28,6 +28,7 @@ from transformers.models.marian.modeling_marian import MarianAttention, eager_at
 from transformers.utils import logging as transformers_logging
 
 from huggingface_version.generate import generation_config
+from utils import disk
 from utils.capture import Inside, Point, unchanged
 from utils.config import ModelConfig, UserError
 from utils.decoding import Decoding
@@ -423,8 +424,9 @@ def _project(marian: MarianMTModel, x: Tensor) -> Tensor:
 def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a folder that ``from_pretrained`` reads: model, decoding settings, tokenizer."""
     silence_progress_bars()
-    marian.save_pretrained(folder)
-    tokenizer.save(folder, marian.config.max_position_embeddings)
+    with disk.filling(folder) as new:
+        marian.save_pretrained(new)
+        tokenizer.save(new, marian.config.max_position_embeddings)
 
 
 def silence_progress_bars() -> None:

@@ -18,9 +18,9 @@ from transformers.utils import WEIGHTS_NAME
 
 from huggingface_version import checkpoints, model
 from huggingface_version.custom_trainer import ExperimentTrainer
-from huggingface_version.follower import Follower, Patience
+from huggingface_version.follower import Follower, Patience, is_out_of_patience
 from huggingface_version.generate import translate
-from utils import checkpoint, collectives, distributed, evaluation
+from utils import checkpoint, collectives, disk, distributed, evaluation
 from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
@@ -78,8 +78,12 @@ class Run:
         self.tracker: Tracker | None = None
 
     def is_finished(self) -> bool:
-        """Whether all steps planned have been made."""
-        return self.progress.step >= self.experiment.num_steps
+        """Whether all steps planned have been made, or training has stopped early."""
+        patience = self.settings.train.patience
+        evaluations = [r for r in self._evaluations() if r["step"] <= self.progress.step]
+        return self.progress.step >= self.experiment.num_steps or is_out_of_patience(
+            patience, [record["nll"] for record in evaluations]
+        )
 
     def execute(self) -> None:
         """Train, evaluate and write the results folder.
@@ -111,6 +115,8 @@ class Run:
         self.tracker = self.experiment.tracker(model.inside(self.marian), self.recorder.probed)
         if self.resumed:
             self.tracker.load_state_dict(self.resumed.tracking)
+            checkpoints.drop_unfinished(self.folder.checkpoints)
+            self._drop_old_checkpoints(self.resumed.folder)
         self.recorder.announce(self.marian, self.arguments.device)
         if self.resumed:
             log.info(f"Going on after step {self.progress.step:,}")
@@ -147,11 +153,7 @@ class Run:
         return trainer
 
     def _complete(self, folder: Path) -> None:
-        """Add to a checkpoint folder of the Trainer what `run` needs to go on from it.
-
-        The Trainer has dropped old ones, but counts the best, and states that an interruption
-        saved, as if they were the newest epochs.
-        """
+        """Add to a checkpoint folder of the Trainer what `run` needs to go on from it."""
         fingerprint = self.data.corpus.fingerprint()
         checkpoints.complete(
             folder,
@@ -160,14 +162,18 @@ class Run:
             self.progress,
             self.tracker.state_dict(),
         )
-        newest = self._epoch_checkpoints()[-self._checkpoints_to_keep() :]
-        checkpoints.drop_all_but(
-            self.folder.checkpoints, {folder, self._best_checkpoint(), *newest}
-        )
+        self._drop_old_checkpoints(folder)
 
-    def _checkpoints_to_keep(self) -> int:
+    def _drop_old_checkpoints(self, last: Path) -> None:
+        """Keep the newest epochs, the best one, and the folder that was written last.
+
+        The Trainer would drop some before that one is whole, and would count the best, and states
+        that an interruption saved, as if they were the newest epochs.
+        """
         config = self.settings.train
-        return max(config.keep_checkpoints, config.average_checkpoints)
+        keep = max(config.keep_checkpoints, config.average_checkpoints)
+        newest = self._epoch_checkpoints()[-keep:]
+        checkpoints.drop_all_but(self.folder.checkpoints, {last, self._best_checkpoint(), *newest})
 
     def _evaluate(self, step: int, epoch: int) -> dict[str, float]:
         """Evaluate; every process gets the metrics."""
@@ -215,10 +221,11 @@ class Run:
 
     def _finish(self, trainer: ExperimentTrainer) -> None:
         """Save the best model, and evaluate what was saved."""
-        trainer.save_model(str(self.folder.path))
         if self.recorder:
-            # transformers 5 writes safetensors alone; others still look for this file.
-            torch.save(checkpoints.weights(self.folder.path), self.folder.path / WEIGHTS_NAME)
+            with disk.filling(self.folder.path) as new:
+                trainer.save_model(str(new))
+                # transformers 5 writes safetensors alone; others still look for this file.
+                torch.save(checkpoints.weights(new), new / WEIGHTS_NAME)
         collectives.wait_for_all()
         # The saved folder is what users load, so it is what the results speak of.
         self.marian = model.load(self.folder.path, self.arguments.device)
@@ -273,8 +280,6 @@ def training_arguments(
         "seed": settings.run.seed,
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
-        # And the best one, which may be older.
-        "save_total_limit": max(config.keep_checkpoints, config.average_checkpoints) + 1,
         "load_best_model_at_end": True,
         "metric_for_best_model": "nll",
         "greater_is_better": False,

@@ -169,14 +169,25 @@ class Run:
         self.tracker = self.experiment.tracker(inside(model), self.recorder.probed)
         if self.resumed:
             self.tracker.load_state_dict(self.resumed["tracking"])
+            self._drop_old_checkpoints()
+            # The newest state may be an epoch's, where last.pt is damaged or was not yet written.
+            checkpoint.save(self.folder.checkpoints / "last.pt", self.resumed)
         self.recorder.announce(model, model.device)
         if self.resumed:
             log.info(f"Going on after step {self.state.progress.step:,}")
 
     def is_finished(self) -> bool:
-        """Whether all steps planned have been made."""
+        """Whether all steps planned have been made, or training has stopped early."""
         progress = self.state.progress
-        return progress.step >= self.num_steps or progress.epoch >= self.config.epochs
+        return (
+            progress.step >= self.num_steps
+            or progress.epoch >= self.config.epochs
+            or self._is_out_of_patience()
+        )
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return bool(patience) and self.state.progress.evaluations_since_best >= patience
 
     def _train(self, watch: SignalWatch) -> None:
         """The loop over epochs and optimizer steps."""
@@ -199,20 +210,20 @@ class Run:
                         self._before_step()
                         line = train_step(self.state, forward, batches, config)
                         self._after_step(line, stopwatch, bar)
-                        if progress.step % SAVE_EVERY == 0:
-                            stopwatch.update()
-                            self._save("last.pt", with_training=True)
                         if watch.check() or progress.step >= self.num_steps:
                             break
+                        # An epoch's end is saved after its evaluation, never before.
+                        if progress.step % SAVE_EVERY == 0 and progress.batches < batches_in_epoch:
+                            stopwatch.update()
+                            self._save("last.pt", with_training=True)
                 epoch_is_over = progress.batches == batches_in_epoch
                 if epoch_is_over or progress.step >= self.num_steps:
                     self._end_epoch(epoch_is_over)
                 if watch.check():
                     self._save("last.pt", with_training=True)
                     raise interrupted(watch.signum, self.settings, progress.step)
-                if config.patience and progress.evaluations_since_best >= config.patience:
+                if self._is_out_of_patience():
                     log.info(f"No better NLL in {config.patience} evaluations: stopping early")
-                    break
 
     def _progress_bar(self) -> contextlib.AbstractContextManager:
         """A bar in the one process that prints; in others something that is none."""
@@ -256,10 +267,12 @@ class Run:
             self._save("best_model.pt")
         self._save(f"checkpoint_epoch_{number}.pt", with_training=True)
         self._save("last.pt", with_training=True)
-        if distributed.is_main():
+        self._drop_old_checkpoints()
+
+    def _drop_old_checkpoints(self) -> None:
+        if self.recorder:
             keep = max(self.config.keep_checkpoints, self.config.average_checkpoints)
-            for old in checkpoint.by_epoch(self.folder.checkpoints)[:-keep]:
-                old.unlink()
+            checkpoint.drop_old(self.folder.checkpoints, keep)
 
     def _score_tokens(self, pairs: TokenizedPairs) -> dict[str, float]:
         """Evaluate under teacher forcing, in the precision of the training."""

@@ -1,6 +1,11 @@
 """Figures drawn in other processes are those drawn here, and nothing is left behind."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from tests.test_huggingface_train import ROOT, unix_only
 from utils import figure_writer
 from utils.config import RunConfig
 from utils.figure_writer import Exhibit, FigureWriter
@@ -91,3 +97,29 @@ def test_without_writing_nothing_is_written(folder):
     with FigureWriter(RunConfig(quiet=True)) as writer:
         writer.add([exhibit("x")])
     assert not list(folder.path.rglob("*.png"))
+
+
+KILLED = """
+import os, signal, time
+from utils import figure_writer
+from utils.config import RunConfig
+figure_writer.PROCESSES = 2
+with figure_writer.FigureWriter(RunConfig(quiet=True)) as writer:
+    writer._pool.submit(os.getpid).result()
+    writer._pool.submit(time.sleep, 600)
+    print(writer._drawn_in.name, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@unix_only
+@pytest.mark.slow
+def test_the_processes_end_when_the_one_that_began_them_is_killed():
+    killed = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    drawn_in = killed.stdout.decode().strip()
+    for _ in range(600):
+        if not os.path.exists(drawn_in):
+            return  # the last thing that they do
+        time.sleep(0.1)
+    pytest.fail(f"after a minute {drawn_in} is still there")

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
 
 import main
-from utils import recorder
+from utils import live_drawing, recorder
 from utils.history import History
 from utils.live_drawing import LiveDrawing, draw_followed
 from utils.results import ResultsFolder, log
@@ -71,6 +73,7 @@ def test_another_process_draws_and_is_not_begun_twice(folder):
     started = time.perf_counter()
     drawing.redraw()
     process = drawing._process
+    assert process.stdin is not None  # else it would not notice the end of this process
     drawing.redraw()
     assert drawing._process is process
     assert process.poll() is None, time.perf_counter() - started  # nobody waited for it
@@ -90,6 +93,44 @@ def test_what_could_not_be_drawn_is_said(folder, monkeypatch):
     (warning,) = warnings
     assert "could not be redrawn" in warning
     assert "Error" in warning
+
+
+@pytest.mark.parametrize("error", [OSError("Cannot allocate memory"), PermissionError("not here")])
+def test_a_process_that_cannot_be_begun_is_said(folder, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    warnings = []
+    monkeypatch.setattr(log, "warning", lambda text, *values: warnings.append(text % values))
+    monkeypatch.setattr(live_drawing.subprocess, "Popen", fail)
+    drawing = LiveDrawing(folder.path, "huggingface", "title", "png", 0)
+    drawing.redraw()
+    drawing.wait()
+    assert warnings == [f"Note: the figures could not be redrawn: {error}"]
+
+
+ENDLESS = """
+import time
+from utils import live_drawing
+live_drawing.draw_followed = lambda *_: time.sleep(600)
+print("begun", flush=True)
+live_drawing.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_drawing_ends_with_the_run_that_began_it():
+    # Of a run that is killed the system closes all pipes.
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, "folder", "pytorch", "title", "png"],
+        cwd=live_drawing.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"begun\n"
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
+    process.stdout.close()
 
 
 def test_a_line_that_is_being_written_is_left_out(folder):

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import pickle
 import warnings
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -11,6 +13,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from utils import checkpoint
+from utils.disk import WriteError
+from utils.history import History
 from utils.results import ResultsFolder
 from utils.visualization import font_settings, hangul_font, training_curves
 
@@ -21,20 +25,6 @@ def test_checkpoint_round_trip(tmp_path):
     loaded = checkpoint.load(tmp_path / "a.pt")
     assert torch.equal(loaded["model"]["w"], content["model"]["w"])
     assert loaded["config"] == content["config"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
-
-
-def test_a_failed_write_leaves_the_earlier_file(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "a.pt", {"step": 1})
-
-    def disk_is_full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoint.torch, "save", disk_is_full)
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save(tmp_path / "a.pt", {"step": 2})
-    monkeypatch.undo()
-    assert checkpoint.load(tmp_path / "a.pt")["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -57,7 +47,8 @@ def test_no_code_is_run_and_foreign_files_are_named(tmp_path):
 
 def test_epoch_checkpoints_are_ordered_by_number(tmp_path):
     for number in (10, 9, 1):
-        checkpoint.save(tmp_path / f"checkpoint_epoch_{number}.pt", {"step": number})
+        content = {"step": number, "training": {}}
+        checkpoint.save(tmp_path / f"checkpoint_epoch_{number}.pt", content)
     names = [path.name for path in checkpoint.by_epoch(tmp_path)]
     assert names == [f"checkpoint_epoch_{n}.pt" for n in (1, 9, 10)]
     assert checkpoint.newest_intact(tmp_path)["step"] == 10
@@ -82,6 +73,51 @@ def test_metrics_are_json_even_where_numbers_are_not_finite(tmp_path):
     assert [record["step"] for record in folder.read_metrics()] == [1]
 
 
+@pytest.mark.parametrize("cut", [1, 4, 9])  # within a character, too
+def test_a_torn_last_line_is_cut_before_more_is_added(tmp_path, cut):
+    folder = ResultsFolder.create(tmp_path, "pytorch")
+    metrics = folder.path / "logs" / "metrics.jsonl"
+    lines = [{"kind": "train", "step": step, "text": "한글"} for step in (1, 2, 3)]
+    folder.append_metrics(lines)
+    os.truncate(metrics, metrics.stat().st_size - cut)
+    assert folder.read_metrics() == lines[:2]
+    again = ResultsFolder.create(tmp_path, "pytorch", keep=True)
+    again.drop_metrics_after(2)
+    again.append_metrics(lines[2:])
+    assert folder.read_metrics() == lines
+
+
+def test_going_on_in_a_folder_makes_it_unfinished(tmp_path):
+    folder = ResultsFolder.create(tmp_path, "pytorch")
+    folder.write_lines("logs/translations.jsonl", [{"src": "a"}])
+    folder.write_summary({"n": 1})
+    (folder.path / "summary.json.partial").write_text("{")
+    again = ResultsFolder.create(tmp_path, "pytorch", keep=True)
+    assert not again.has_summary()
+    assert again.read_lines("logs/translations.jsonl") == [{"src": "a"}]
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.glob("results_pytorch.*"))
+
+
+def writes_of(folder):
+    """Everything in a results folder that is written anew as a whole."""
+    figure = training_curves(RECORDS, "x")
+    return {
+        "summary.json": lambda: folder.write_summary({"n": 1}),
+        "comparison.json": lambda: folder.write_json("comparison.json", {}),
+        "logs/translations.jsonl": lambda: folder.write_lines("logs/translations.jsonl", [{}]),
+        "logs/trace.txt": lambda: folder.write_text("logs/trace.txt", ["x"]),
+        "logs/metrics.jsonl": lambda: folder.drop_metrics_after(3),
+        "visualizations/manifest.json": lambda: folder.record_figures([{"file": "b.png"}]),
+        "visualizations/a.png": lambda: folder.save_figure(figure, "a", "pdf", {}),
+        "logs/tracking.npz": lambda: HISTORY.save(folder.path),
+        "checkpoints/last.pt": lambda: checkpoint.save(folder.path / "checkpoints/last.pt", {}),
+    }
+
+
+HISTORY = History(
+    records=[], maps={}, embeddings={}, tokens=["a"], src_pieces=[], tgt_pieces=[], sentences=[]
+)
 RECORDS = [
     {"kind": "train", "step": 1, "loss": None, "lr": 1e-4, "grad_norm": 2.0},
     {"kind": "train", "step": 2, "loss": 3.0, "lr": 2e-4, "grad_norm": 1.0},
@@ -107,6 +143,24 @@ def test_training_curves_show_what_was_logged():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is a warning
         FigureCanvasAgg(figure).draw()
+
+
+@pytest.mark.parametrize("name", writes_of(ResultsFolder(Path())))
+def test_what_cannot_be_written_leaves_the_earlier_file(tmp_path, monkeypatch, name):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = ResultsFolder.create(tmp_path, "pytorch")
+    path = folder.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b'[{"file": "a.png"}]' if "manifest" in name else b"")
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WriteError) as caught:
+        writes_of(folder)[name]()
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_font_with_hangul_is_found():

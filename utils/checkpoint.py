@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain values only, written so that a half-written one never appears."""
 
-import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,30 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.results import log
+from utils import disk
+from utils.results import RunFailed, free_name, log
 
 FORMAT = "transformer-tutorial checkpoint 1"
 
 
-class CheckpointError(Exception):
+class CheckpointError(RunFailed):
     """A file is no intact checkpoint of this project; the message names it and says why."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``: first beside it, then in place by one atomic rename.
+    """Write ``content`` to ``path``, whole or not at all; see `utils.disk.replacing`.
 
     Raises:
-        OSError: the disk is full or cannot be written; an earlier file at ``path`` is untouched.
+        WriteError: the disk is full or cannot be written; an earlier file at ``path`` is untouched.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save({"format": FORMAT} | content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    if path.is_dir():  # nothing of ours
+        path.rename(free_name(path))
+    with disk.replacing(path) as file:
+        torch.save({"format": FORMAT} | content, file)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -40,22 +36,44 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises:
         CheckpointError: missing, truncated, or not written by `save`.
     """
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except Exception as error:  # torch raises many types for a damaged or foreign file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not an intact checkpoint ({reason[:100]})") from error
+    content = unpickled(path, device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project")
     return content
 
 
+def unpickled(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What is in a file that ``torch.save`` wrote: tensors and plain values; no code is run.
+
+    Raises:
+        CheckpointError: missing, truncated, or with something else in it.
+    """
+    try:
+        with warnings.catch_warnings():  # of foreign files; what is wrong is raised
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:  # torch raises many types for a damaged or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not an intact checkpoint ({reason[:100]})") from error
+
+
 def by_epoch(folder: Path) -> list[Path]:
     """The files ``checkpoint_epoch_N.pt`` of a folder, by N."""
-    files = folder.glob("checkpoint_epoch_*.pt")
-    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
+    numbered = {_number(file): file for file in folder.glob("checkpoint_epoch_*.pt")}
+    return [numbered[number] for number in sorted(numbered.keys() - {None})]
+
+
+def _number(file: Path) -> int | None:
+    number = file.stem.rpartition("_")[2]
+    return int(number) if number.isdecimal() else None
+
+
+def drop_old(folder: Path, kept: int) -> None:
+    """Delete the files ``checkpoint_epoch_N.pt`` of a folder but for the newest ``kept``."""
+    for old in by_epoch(folder)[:-kept]:
+        old.unlink()
 
 
 def newest_intact(folder: Path) -> dict[str, Any] | None:
@@ -66,7 +84,10 @@ def newest_intact(folder: Path) -> dict[str, Any] | None:
     found = []
     for file in [*by_epoch(folder), *folder.glob("last.pt")]:
         try:
-            found.append(load(file))
+            content = load(file)
+            if "training" not in content:
+                raise CheckpointError(f"{file}: holds a model, but no state of its training")
+            found.append(content)
         except CheckpointError as error:
             log.warning("Passed over: %s", error)
     return max(found, key=lambda content: content["step"], default=None)

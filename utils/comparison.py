@@ -44,6 +44,7 @@ from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
 PAIRED_STEPS = 50
 PAIRED_RATE = 1e-3  # highest learning rate of the short runs; rounding grows with it
 PARITY_SENTENCES = 16
+COMPARISON = "comparison.json"  # written last
 
 
 def initial_weights(experiment: Experiment) -> Mapping[str, Tensor]:
@@ -166,7 +167,10 @@ class Comparison:
             RunFailed: the two versions are not one.
         """
         settings = self.experiment.settings
-        self.folder = ResultsFolder.create(Path(settings.run.output_dir), "comparison")
+        output_dir = Path(settings.run.output_dir)
+        was_cut_short = not (output_dir / "results_comparison" / COMPARISON).exists()
+        keep = settings.run.resume and was_cut_short
+        self.folder = ResultsFolder.create(output_dir, "comparison", keep)
         log.info(
             f"Comparing at every point, then training both for {self.paired_steps()} steps ..."
         )
@@ -186,7 +190,7 @@ class Comparison:
         if settings.run.visualize is not False:
             for name, figure, record in comparison_figures.all_figures(findings):
                 self.folder.save_figure(figure, name, settings.run.figure_format, record)
-        path = self.folder.write_json("comparison.json", findings.content())
+        path = self.folder.write_json(COMPARISON, findings.content())
         for row in there:
             log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
         for line in findings.lines():

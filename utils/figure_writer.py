@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from utils import disk
 from utils.config import RunConfig
 from utils.results import ResultsFolder, save_drawing
 
@@ -63,7 +65,9 @@ class FigureWriter:
         if self.num_processes:
             # Started anew, not forked: a process with threads must not be.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.num_processes, context, initializer=_begin)
+            self._pool = ProcessPoolExecutor(
+                self.num_processes, context, initializer=_begin, initargs=(self._drawn_in.name,)
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +102,10 @@ class FigureWriter:
             else:
                 _draw(*self._task(number, exhibit))
             for file in Path(self._drawn_in.name).glob(f"{number}.*"):
-                shutil.move(file, f"{folder.figure_path(exhibit.name)}{file.suffix}")
+                target = Path(f"{folder.figure_path(exhibit.name)}{file.suffix}")
+                with disk.replacing(target) as written, open(file, "rb") as drawn:
+                    shutil.copyfileobj(drawn, written)
+                file.unlink()
         folder.record_figures(
             {"file": f"{exhibit.name}.png", "step": step, "checkpoint": checkpoint}
             | exhibit.record
@@ -114,7 +121,19 @@ def _draw(draw: Callable[[], Figure], target: str, fmt: str) -> None:
     save_drawing(draw(), target, fmt)
 
 
-def _begin() -> None:
-    """In each process that draws: Ctrl-C reaches it too, but the one that began it ends it."""
+def _begin(drawn_in: str) -> None:
+    """In each process that draws: only the one that began it ends it, Ctrl-C does not.
+
+    Args:
+        drawn_in: the folder to delete should that one be killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(drawn_in,), daemon=True).start()
     gc.freeze()
+
+
+def _end_with_parent(drawn_in: str) -> None:
+    """Python's pools wait for work for ever where their parent was killed."""
+    multiprocessing.parent_process().join()
+    shutil.rmtree(drawn_in, ignore_errors=True)
+    os._exit(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from utils import disk
 
 FILE = "logs/tracking.npz"  # below a results folder; the numbers are in metrics.jsonl
 MOST_MAPPED_STEPS = 16  # whose attention maps and embeddings are kept
@@ -44,7 +45,11 @@ class History:
         return [name for name in names if name.endswith("cross_attn")][-1]
 
     def save(self, folder: Path) -> None:
-        """Write maps and embeddings below a results folder, in one atomic rename."""
+        """Write maps and embeddings below a results folder.
+
+        Raises:
+            WriteError: they could not be written; an earlier file is untouched.
+        """
         arrays: dict[str, np.ndarray] = {
             "tokens": np.array(self.tokens, dtype=np.str_),
             "sentences": np.array(self.sentences, dtype=np.str_),
@@ -58,10 +63,8 @@ class History:
                     arrays[f"maps/{step}/{name}/{i}"] = weights
         for step, rows in self.embeddings.items():
             arrays[f"embeddings/{step}"] = rows
-        partial = folder / f"{FILE}.partial"
-        with open(partial, "wb") as file:
+        with disk.replacing(folder / FILE) as file:
             np.savez(file, **arrays)
-        os.replace(partial, folder / FILE)
 
     @classmethod
     def load(cls, folder: Path, records: Sequence[Mapping[str, Any]]) -> History | None:

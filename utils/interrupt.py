@@ -4,10 +4,12 @@ import os
 import shlex
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from types import FrameType, TracebackType
+from typing import Any
 
 from utils import distributed
-from utils.config import RunConfig, Settings
+from utils.config import RunConfig, Settings, option_name
 
 
 class Interrupted(Exception):
@@ -23,15 +25,30 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def resume_command(settings: Settings) -> str:
-    """What to type to go on with a run."""
+def resume_command(settings: Settings, is_saved: bool = True) -> str:
+    """What to type to go on with a run.
+
+    Args:
+        settings: all options.
+        is_saved: False if there may be no checkpoint yet; with one, only options of the run group
+            need to be given again.
+    """
     command = ["python"]
     if distributed.world_size() > 1:
         command = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
     command += ["main.py", "--version", settings.version, "--resume"]
-    if (output_dir := settings.run.output_dir) != RunConfig.output_dir:
-        command += ["--output_dir", output_dir]
+    of_run = {option_name(f) for f in fields(RunConfig)}
+    for name in sorted(settings.given, key="output_dir".__ne__):  # that one first
+        if name != "resume" and (name in of_run or not is_saved):
+            command += _as_typed(name, settings.given[name])
     return shlex.join(command)
+
+
+def _as_typed(name: str, value: Any) -> list[str]:
+    """An option as words of a command line."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no_{name}"]
+    return [f"--{name}", str(value)]
 
 
 def interrupted(signum: int, settings: Settings, step: int) -> Interrupted:

@@ -8,6 +8,7 @@ training loses that time all the same, so there must have been enough of it in b
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from utils.history import History
@@ -76,28 +77,41 @@ class LiveDrawing:
             return
         self.wait()
         low = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)  # Windows has no niceness
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the training alone
-            creationflags=low,
-        )
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,  # closed by the system should this process be killed
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the training alone
+                creationflags=low,
+            )
+        except OSError as error:  # no memory, say, or too many processes
+            log.warning("Note: the figures could not be redrawn: %s", error)
 
     def wait(self) -> None:
         """Let the drawing under way come to its end."""
         if self._process is None:
             return
-        _, complaint = self._process.communicate()
-        if self._process.returncode:
+        with self._process as process:
+            complaint = process.stderr.read()  # not communicate(), which would close stdin
+            process.wait()
+        if process.returncode:
             last = complaint.decode(errors="replace").strip().splitlines()[-1:]
             log.warning("Note: the figures could not be redrawn: %s", " ".join(last))
         self._process = None
 
 
+def _end_with_parent() -> None:
+    """End this process once the one that began it is gone, which may go on anew."""
+    os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read, which the end of Python would wait for
+    os._exit(1)
+
+
 def main() -> None:
     """Draw in a process of its own: folder, version, title and format are its arguments."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder, version, title, fmt = sys.argv[1:]

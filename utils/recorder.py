@@ -202,13 +202,13 @@ class Recorder:
             tracker: what followed the training.
         """
         data, run = self._data, self._settings.run
+        self._drawing.wait()  # one process at a time records its figures
         device = next(subject.model.parameters()).device
         metrics = metrics | look_inside(
             subject, self.folder, self._settings, data, tracker.history()
         )
         if run.visualize is not False:
             self._draw_curves(training.step)
-            self._drawing.wait()
             draw_followed(self.folder, self._version, self._title, run.figure_format)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
         self.folder.write_lines("logs/translations.jsonl", translated)

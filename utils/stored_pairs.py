@@ -66,7 +66,8 @@ class StoredRows(Sequence, Generic[T]):
         """All rows in blocks, each a ``pyarrow.Table`` of ``columns``, by default of all."""
         dataset = self._dataset.select_columns(list(columns)) if columns else self._dataset
         for start in range(0, len(self), BLOCK):
-            yield dataset[self._rows[start : start + BLOCK]]
+            rows = self._rows[start : start + BLOCK]
+            yield dataset[rows] if isinstance(rows, range) else _gathered(dataset, rows)
 
     def _decoded(self, table: Any) -> list[T]:
         raise NotImplementedError
@@ -177,6 +178,22 @@ def write_tables(path: Path, tables: Iterable[Any], schema: Any) -> None:
         for table in tables:
             writer.write_table(table)
         writer.finalize()
+
+
+def _gathered(dataset: Any, rows: np.ndarray) -> Any:
+    """``dataset[rows]`` for many rows: `datasets` would take each by itself, not by blocks."""
+    import pyarrow as pa
+
+    order = np.argsort(rows)
+    in_order = rows[order]
+    blocks = in_order // BLOCK
+    parts = [
+        dataset[range(block * BLOCK, min((block + 1) * BLOCK, len(dataset)))].take(
+            in_order[blocks == block] - block * BLOCK
+        )
+        for block in np.unique(blocks).tolist()
+    ]
+    return pa.concat_tables(parts).combine_chunks().take(np.argsort(order))
 
 
 def _lists(column: Any) -> list[list[int]]:

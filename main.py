@@ -29,8 +29,9 @@ HONOURED = {
 # Options that are accepted but have nothing to act on yet; the user is told.
 WITHOUT_EFFECT = ("wandb", "wandb_project", "lang")
 
-
 SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
+# Said where no run was under way, which has advice of its own.
+LESS_MEMORY = "use less data (--train_size, --eval_size, --text) or a smaller model (--hidden_size)"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -150,14 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_console(debug=False, quiet=False)
     try:
         settings = parse(sys.argv[1:] if argv is None else argv)
-        set_up_console(settings.run.debug, settings.run.quiet)
+    except UserError as error:
+        return refuse(error)
+    set_up_console(settings.run.debug, settings.run.quiet)
+    try:
         return run(settings)
     except UserError as error:
-        if distributed.is_main():  # the same in every process
-            print(f"main.py: error: {error}", file=sys.stderr)
-        else:  # torchrun ends all processes with the first, so that one must be the main one
-            time.sleep(SECONDS_FOR_MAIN)
-        return 2
+        return refuse(error)
     except RunFailed as error:
         if distributed.is_main() or not isinstance(error, ProcessLost):
             print(f"main.py: {error}", file=sys.stderr)
@@ -168,6 +168,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_on_output()
         print(f"main.py: {problem}, then {how_to_go_on(settings)}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        from utils.memory import is_out_of_memory, wanted  # not before: imports PyTorch
+
+        if not is_out_of_memory(error):
+            raise
+        print(f"main.py: out of memory {wanted(error)}: {LESS_MEMORY}", file=sys.stderr)
+        return 1
     except Interrupted as stop:
         if distributed.is_main():
             print(stop, file=sys.stderr)
@@ -175,6 +182,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+
+
+def refuse(error: UserError) -> int:
+    """Say what is wrong with the user's input; returns the exit code."""
+    if distributed.is_main():  # the same in every process
+        print(f"main.py: error: {error}", file=sys.stderr)
+    else:  # torchrun ends all processes with the first, so that one must be the main one
+        time.sleep(SECONDS_FOR_MAIN)
+    return 2
 
 
 def how_to_go_on(settings: Settings) -> str:

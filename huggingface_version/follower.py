@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
+from utils import checkpoint
 from utils.interrupt import SignalWatch
 from utils.progress import Progress, Stopwatch
 from utils.recorder import Recorder
@@ -75,8 +76,13 @@ class Follower(TrainerCallback):
             self._tracker.before_step(self._model, state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """After a signal, save and stop; after an epoch's last step once it is evaluated."""
+        """Save now and then; after a signal, save and stop.
+
+        An epoch's last step is saved once it is evaluated.
+        """
         self._progress.step = state.global_step
+        if state.global_step % checkpoint.SAVE_EVERY == 0 and not self._is_over(state):
+            control.should_save = True
         if self._watch.check():
             control.should_training_stop = True
             control.should_save = not self._is_over(state)

@@ -31,8 +31,6 @@ from utils.results import ResultsFolder, check_writable, log
 from utils.subject import Subject
 from utils.tracking import Tracker
 
-SAVE_EVERY = 500  # steps between two writes of last.pt within an epoch
-
 
 def train_step(
     state: TrainingState, forward: nn.Module, batches: list[Batch], config: TrainConfig
@@ -213,7 +211,8 @@ class Run:
                         if watch.check() or progress.step >= self.num_steps:
                             break
                         # An epoch's end is saved after its evaluation, never before.
-                        if progress.step % SAVE_EVERY == 0 and progress.batches < batches_in_epoch:
+                        is_due = progress.step % checkpoint.SAVE_EVERY == 0
+                        if is_due and progress.batches < batches_in_epoch:
                             stopwatch.update()
                             self._save("last.pt", with_training=True)
                 epoch_is_over = progress.batches == batches_in_epoch

@@ -59,15 +59,14 @@ def fill(leave: int) -> None:
 def run(request: dict) -> None:
     """In the child: ``main.main``, as in a process of its own; never returns."""
     import main
-    from pytorch_version import train
-    from utils import recorder
+    from utils import checkpoint, recorder
 
     os.chdir(request["folder"])
     for number, name in ((1, "out"), (2, "err")):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(Path(request["notes"]) / name, flags), number)
     changes = open(Path(request["notes"]) / "changes", "w")
-    train.SAVE_EVERY = request["save_every"]
+    checkpoint.SAVE_EVERY = request["save_every"]
     recorder.LEAST_WORK = request["least_work"]
     watch = WatchChanges(request["kill_at"], request["fill_at"], request["leave"])
     # The kernel ends the process then, wherever it is, as by SIGKILL.

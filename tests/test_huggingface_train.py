@@ -649,3 +649,19 @@ def test_averaging_leaves_out_the_state_that_an_interruption_saved(tmp_path, mon
     folder = resume(tmp_path)
     assert checkpoints_of(folder) == checkpoints_of(whole) == [14, 21, 28]
     assert_same_outcome(folder, whole)
+
+
+def test_a_state_is_saved_within_an_epoch_and_dropped_when_the_next_is(tmp_path, monkeypatch):
+    """A killed run loses no more than these steps, however long an epoch is."""
+    seen = []
+    complete = train_module.checkpoints.complete
+
+    def noting(folder, *args):
+        complete(folder, *args)
+        seen.append(checkpoints_of(folder.parent.parent))
+
+    monkeypatch.setattr(train_module.checkpoint, "SAVE_EVERY", 3)
+    monkeypatch.setattr(train_module.checkpoints, "complete", noting)
+    run(tmp_path, "--epochs", "2", "--keep_checkpoints", "1")
+    assert [steps[-1] for steps in seen] == [3, 6, 7, 9, 12, 14]
+    assert max(map(len, seen)) <= 3  # the one before, the newest epoch or best, and this one

@@ -89,6 +89,20 @@ def test_other_errors_pass(tmp_path):
             raise RuntimeError("shapes do not fit")
 
 
+@pytest.mark.parametrize("version", ["pytorch", "analysis"])
+def test_memory_that_runs_out_outside_of_training_is_said_too(monkeypatch, capsys, version):
+    def full(*_):
+        raise MemoryError("Unable to allocate 1.5 GiB for an array")
+
+    monkeypatch.setattr("pytorch_version.train.prepare", full)
+    monkeypatch.setattr("utils.guided_tour.run_analysis", full)
+    assert main.main(["--version", version, "--quiet"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("main.py: out of memory on the machine (1.5 GiB more were asked for)")
+    assert "--train_size" in message
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_run_out_of_memory_ends_with_one_line_and_can_go_on(
     tmp_path, monkeypatch, capsys, version

@@ -12,7 +12,6 @@ import torch
 
 import main
 from huggingface_version import checkpoints as trainers
-from pytorch_version import train as scratch_train
 from tests.outcomes import assert_same_outcome, outcome_of
 from utils import checkpoint, evaluation
 from utils.interrupt import resume_command
@@ -99,6 +98,7 @@ def make_folder(file):
     file.mkdir()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "damage",
     [make_empty, cut_off, make_foreign, pickle_code, save_code, drop_training_state, make_folder],
@@ -166,7 +166,7 @@ def test_a_folder_that_is_no_checkpoint_is_named_and_the_one_before_used(
     assert_same_outcome(folder, outcome_of(whole["huggingface"]))
 
 
-def test_what_was_half_written_or_half_deleted_is_removed(whole):
+def test_what_was_half_written_or_half_deleted_is_removed(whole, capsys):
     folder = unfinished_copy(whole, "huggingface")
     checkpoints = folder / "checkpoints"
     for step in (7, 28):
@@ -176,6 +176,8 @@ def test_what_was_half_written_or_half_deleted_is_removed(whole):
     (folder / "files.partial" / ".tmpA1b2").write_bytes(b"half of a model")
     (folder / "logs" / "tracking.npz.partial").write_bytes(b"half")
     run("huggingface", "--resume")
+    (line,) = passed_over(capsys.readouterr().out)
+    assert line.endswith("checkpoint-28: was never written to its end")
     assert_same_outcome(folder, outcome_of(whole["huggingface"]))
 
 
@@ -204,6 +206,14 @@ def test_weights_that_are_missing_in_the_end_are_one_line(whole, capsys):
     assert error.count("\n") == 1
 
 
+def test_the_newest_state_becomes_last_again(whole):
+    folder = unfinished_copy(whole, "pytorch")
+    (folder / "checkpoints" / "last.pt").unlink()
+    run("pytorch", "--resume")
+    assert_same_outcome(folder, outcome_of(whole["pytorch"]))
+    assert (folder / "checkpoints" / "last.pt").exists()
+
+
 # Where a run was cut short
 
 
@@ -225,7 +235,7 @@ def cut_power(monkeypatch, owner, name, when=lambda *_: True):
 
 @pytest.mark.parametrize(("save_every", "length"), [(7, EPOCHS), (4, ("--max_steps", "4"))])
 def test_an_evaluation_that_was_not_saved_is_made_once_more(monkeypatch, save_every, length):
-    monkeypatch.setattr(scratch_train, "SAVE_EVERY", save_every)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", save_every)
     folder = run("pytorch", *length)
     expected = outcome_of(folder)
     with monkeypatch.context() as patch:

@@ -12,6 +12,7 @@ from utils import disk
 from utils.results import RunFailed, free_name, log
 
 FORMAT = "transformer-tutorial checkpoint 1"
+SAVE_EVERY = 500  # steps between two states saved within an epoch, of either version
 
 
 class CheckpointError(RunFailed):

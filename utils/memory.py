@@ -42,19 +42,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(message in str(error) for message in MESSAGES)
 
 
+def wanted(error: BaseException) -> str:
+    """Where memory was not enough, and how much more was asked for, as far as ``error`` tells."""
+    place = "on the GPU" if "CUDA" in str(error) else "on the machine"
+    amount = re.search(r"allocate ([\d.]+ \w+)", str(error))
+    return f"{place} ({amount[1]} more were asked for)" if amount else place
+
+
 def _advice(error: BaseException, settings: Settings, can_resume: bool) -> str:
     train, model = settings.train, settings.model
-    place = "the GPU" if "CUDA" in str(error) else "the machine"
-    if wanted := re.search(r"allocate ([\d.]+ ?\w*)", str(error)):
-        place += f" ({wanted[1].replace('by', ' by')} more were asked for)"
     batch = (
         f"--max_tokens {train.max_tokens}"
         if train.max_tokens is not None
         else f"--batch_size {train.batch_size}"
     )
     advice = (
-        f"out of memory on {place}: lower {batch} (and raise --gradient_accumulation_steps, for "
-        f"as many sentences a step), --max_length {settings.data.max_length} or --hidden_size "
+        f"out of memory {wanted(error)}: lower {batch} (and raise --gradient_accumulation_steps, "
+        f"for as many sentences a step), --max_length {settings.data.max_length} or --hidden_size "
         f"{model.d_model}"
     )
     if train.precision == "fp32" and "CUDA" in str(error):

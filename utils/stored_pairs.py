@@ -4,6 +4,7 @@ The files are mapped into memory by `datasets`: what was read stays there as lon
 but nothing has to. It is imported only when there is such a file.
 """
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -69,8 +70,9 @@ class StoredRows(Sequence, Generic[T]):
             rows = self._rows[start : start + BLOCK]
             yield dataset[rows] if isinstance(rows, range) else _gathered(dataset, rows)
 
+    @abstractmethod
     def _decoded(self, table: Any) -> list[T]:
-        raise NotImplementedError
+        """The rows of a ``pyarrow.Table``."""
 
 
 class StoredPairs(StoredRows[Pair]):

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils import disk, distributed
+from utils import disk, distributed, language
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
 from utils.imports import quick_imports
 from utils.interrupt import Interrupted, resume_command
@@ -27,7 +27,7 @@ HONOURED = {
     "test": ("run",),
 }
 # Options that are accepted but have nothing to act on yet; the user is told.
-WITHOUT_EFFECT = ("wandb", "wandb_project", "lang")
+WITHOUT_EFFECT = ("wandb", "wandb_project")
 
 SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
 # Said where no run was under way, which has advice of its own.
@@ -99,6 +99,7 @@ def _with_underscores(word: str) -> str:
 
 def run(settings: Settings) -> int:
     """Run the chosen version; returns the exit code."""
+    language.use(settings.run.lang)
     for name in WITHOUT_EFFECT:
         if settings.given.get(name) not in (None, False):
             log.warning("Note: --%s has no effect yet", name)

@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny tensors: a second thread would only be waited for, above all on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["LC_ALL"] = "C.UTF-8"  # --lang auto speaks English, wherever the tests run
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from pytorch_version.model import Transformer
 from tests.oracles import transformer_with_weights_of
+from utils import language
 from utils.config import ModelConfig
 
 VOCAB_SIZE, MAX_POSITIONS = 40, 32
@@ -21,6 +23,11 @@ SHAPE = {"d_model": 16, "num_layers": 2, "num_heads": 4, "d_ff": 24}
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _speak_english(monkeypatch):
+    monkeypatch.setattr(language, "_IN_USE", ["en"])
 
 
 @pytest.fixture(autouse=True)

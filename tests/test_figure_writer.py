@@ -17,6 +17,7 @@ from tests.test_huggingface_train import ROOT, unix_only
 from utils import figure_writer
 from utils.config import RunConfig
 from utils.figure_writer import Exhibit, FigureWriter
+from utils.language import message
 from utils.results import ResultsFolder
 from utils.visualization import training_curves
 
@@ -30,7 +31,7 @@ RECORDS = [
 def exhibit(name, title="ýfinding 발견"):
     return Exhibit(
         name=name,
-        caption="What it shows. What is seen.",
+        caption=message("caption.attention.rollout", own="50%"),
         draw=partial(training_curves, RECORDS, title),
         record={"shows": "curves", "axes": {"x": "step", "y": "nats"}},
     )
@@ -61,7 +62,9 @@ def test_figures_and_their_records_are_written_in_order(folder, monkeypatch, pro
     manifest = written_by(folder, [exhibit(f"part/{n}") for n in "cab"])
     assert [record["file"] for record in manifest] == ["part/c.png", "part/a.png", "part/b.png"]
     for record in manifest:
-        assert record["caption"] == "What it shows. What is seen."
+        assert record["caption"].endswith(
+            "In the encoder 50% of a position is still its own token."
+        )
         assert (record["checkpoint"], record["step"]) == ("model.pt", 7)
         assert imread(folder.path / "visualizations" / record["file"]).shape[:2] > (500, 500)
 
@@ -83,7 +86,7 @@ def test_vector_figures_are_written_beside(folder):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_cannot_be_drawn_is_said_and_leaves_nothing(folder, monkeypatch, processes):
     monkeypatch.setattr(figure_writer, "PROCESSES", processes)
-    wrong = Exhibit(name="x", caption="", draw=broken, record={})
+    wrong = Exhibit(name="x", caption=message("figure.training"), draw=broken, record={})
     with FigureWriter(RunConfig(quiet=True)) as writer:
         writer.add([wrong])
         drawn_in = Path(writer._drawn_in.name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from utils import language
 from utils.batching import TokenizedPairs
 from utils.config import EMBEDDED_DATASETS, Settings, UserError
 from utils.corpus import Pair, generate
@@ -126,7 +127,7 @@ class Examination:
         Args:
             of_training: figures of the model's training, which the writer has already.
         """
-        log.info(f"Model: {self.subject.name}")
+        log.info(language.text("tour.model", name=self.subject.name))
         content: dict[str, Any] = {}
         if self.request.corpus is not None:
             content["evaluation"] = self._evaluate(self.request.corpus)
@@ -137,7 +138,7 @@ class Examination:
             for example in examples:
                 log.log(RESULT, f"  {example.src}\n    -> {example.tgt}")
             sample = sample or examples[:SAMPLE]
-        log.info("Looking inside ...")
+        log.info(language.text("tour.looking"))
         inspection = inspect(self.subject, examples[:MOST_TEXTS], sample)
         shown = self._draw(exhibits(inspection))
         alignment = self._align()
@@ -155,12 +156,7 @@ class Examination:
         for line in self._tour([*shown, *of_training]):
             log.info(line)
         if alignment is not None:
-            best = alignment.best
-            log.log(
-                RESULT,
-                f"\nBest aligning head: decoder layer {best.layer}, head {best.head}; alignment "
-                f"error rate {alignment.aer:.3f} on {alignment.table.num_sentences} sentences",
-            )
+            log.log(RESULT, f"\n{_best_head(alignment)}")
         log.info(f"\n{path}")
 
     def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
@@ -235,24 +231,40 @@ class Examination:
             "token_accuracy": scores.accuracy,
             **translation_scores(hypotheses, [example.tgt for example in examples]),
         }
-        log.log(
-            RESULT,
-            f"On {len(examples):,} pairs of {corpus.name}: NLL {found['nll']:.4f}, BLEU "
-            f"{found['bleu']:.2f}, chrF {found['chrf']:.2f}, exact match "
-            f"{found['exact_match']:.1%}",
+        scored = language.text(
+            "tour.scores",
+            pairs=f"{len(examples):,}",
+            data=corpus.name,
+            nll=f"{found['nll']:.4f}",
+            bleu=f"{found['bleu']:.2f}",
+            chrf=f"{found['chrf']:.2f}",
+            match=f"{found['exact_match']:.1%}",
         )
+        log.log(RESULT, scored)
         return found
 
     def _tour(self, shown: Sequence[Exhibit]) -> list[str]:
         """A guided tour: each figure with what it shows."""
         if self.settings.run.visualize is False:
-            return ["", "What was found (no figures: --no_visualize)"] + [
-                f"  * {exhibit.caption}" for exhibit in shown
+            return ["", language.text("tour.no_figures")] + [
+                f"  * {exhibit.caption.text()}" for exhibit in shown
             ]
-        tour = ["", "A guided tour"]
+        tour = ["", language.text("tour.title")]
         for number, exhibit in enumerate(shown, start=1):
-            tour += [f"{number:3d}. visualizations/{exhibit.name}.png", f"     {exhibit.caption}"]
+            tour.append(f"{number:3d}. visualizations/{exhibit.name}.png")
+            tour.append(f"     {exhibit.caption.text()}")
         return tour
+
+
+def _best_head(alignment: Alignment) -> str:
+    """The head that aligns best, in a line."""
+    return language.text(
+        "tour.best_head",
+        layer=str(alignment.best.layer),
+        head=str(alignment.best.head),
+        aer=f"{alignment.aer:.3f}",
+        sentences=str(alignment.table.num_sentences),
+    )
 
 
 def _unseen_pairs(options: Mapping[str, Any], split: str, size: int) -> list[Pair]:

@@ -16,6 +16,8 @@ from utils import (
 )
 from utils.analysis import attention_entropy, attention_label
 from utils.figure_writer import Exhibit
+from utils.language import Message, message
+from utils.names import attention_name, layer_name
 
 if TYPE_CHECKING:
     from utils.inspection import Alignment, Inspection
@@ -34,40 +36,33 @@ def exhibits(inspection: Inspection) -> Iterator[Exhibit]:
 def of_alignment(found: Alignment) -> Iterator[Exhibit]:
     """The figures of which head looks at the word that is being translated."""
     best = found.best
-    where = f"layer {best.layer} head {best.head}"
-    content, particle = (
-        found.table.accuracy.values[i, best.shift, best.layer - 1, best.head - 1] for i in (0, 1)
-    )
-    compared = (
-        "; this data has no endings"
-        if np.isnan(particle)
-        else f", and {particle:.0%} of those of particles and endings"
-    )
+    where = {"layer": str(best.layer), "head": str(best.head)}
     yield Exhibit(
         name="alignment/error_rates",
-        caption=(
-            "How far the source word that each head looks at most is from the gold alignment, at "
-            f"both rows that could be meant. Decoder {where} aligns best: error rate "
-            f"{found.aer:.3f} on {found.table.num_sentences} sentences that it was not chosen on."
+        caption=message(
+            "caption.alignment.error_rates",
+            **where,
+            aer=f"{found.aer:.3f}",
+            sentences=str(found.table.num_sentences),
         ),
         draw=partial(alignment_figures.error_rates, found.table, best),
         record=_all_heads("alignment error rate at both shifts", "head", "decoder layer"),
     )
     yield Exhibit(
         name="alignment/content_and_particles",
-        caption=(
-            "The same token by token, stems of words apart from their endings. In that head "
-            f"{content:.0%} of the tokens of stems look at the right word{compared}."
-        ),
+        caption=_content_and_particles(found),
         draw=partial(alignment_figures.content_and_particles, found.table, best),
         record=_all_heads("tokens that look at a gold word", "layer and head", "% of tokens"),
     )
     for number, (head, text) in enumerate(found.shown, start=1):
         yield Exhibit(
             name=f"alignment/sentence_{number}",
-            caption=(
-                f"What decoder {where} looks at in “{text}”, gold links framed, its own links "
-                f"dotted. {head.num_right} of {len(head.chosen)} words are linked rightly."
+            caption=message(
+                "caption.alignment.sentence",
+                **where,
+                sentence=text,
+                right=str(head.num_right),
+                words=str(len(head.chosen)),
             ),
             draw=partial(alignment_figures.gold_on_map, head, text),
             record={
@@ -78,6 +73,23 @@ def of_alignment(found: Alignment) -> Iterator[Exhibit]:
                 "axes": {"x": "source token", "y": alignment_figures.QUERIES[best.shift]},
             },
         )
+
+
+def _content_and_particles(found: Alignment) -> Message:
+    """How often the best head looks at the right word, with stems and with endings."""
+    best = found.best
+    content, particle = (
+        found.table.accuracy.values[i, best.shift, best.layer - 1, best.head - 1] for i in (0, 1)
+    )
+    if np.isnan(particle):
+        return message(
+            "caption.alignment.content_and_particles.no_endings", content=f"{content:.0%}"
+        )
+    return message(
+        "caption.alignment.content_and_particles",
+        content=f"{content:.0%}",
+        particle=f"{particle:.0%}",
+    )
 
 
 def _maps(inspection: Inspection) -> Iterator[Exhibit]:
@@ -95,10 +107,14 @@ def _maps(inspection: Inspection) -> Iterator[Exhibit]:
         narrow, wide = int(np.argmin(entropy)), int(np.argmax(entropy))
         yield Exhibit(
             name=f"attention/{stack}_{layer}_{site}",
-            caption=(
-                f"Every head of {attention_label(attention)}-attention on “{sentence.src}”, rows "
-                f"are queries. Head {narrow + 1} looks most narrowly ({entropy[narrow]:.2f} nats), "
-                f"head {wide + 1} most widely ({entropy[wide]:.2f})."
+            caption=message(
+                "caption.attention.map",
+                attention=attention_name(attention),
+                sentence=sentence.src,
+                narrow=str(narrow + 1),
+                lowest=f"{entropy[narrow]:.2f}",
+                wide=str(wide + 1),
+                highest=f"{entropy[wide]:.2f}",
             ),
             draw=partial(
                 attention_figures.all_heads, maps, queries, keys, attention, entropy.tolist()
@@ -120,11 +136,13 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
     attentions = ablation.nll.axes["attention"]
     yield Exhibit(
         name="head_ablation",
-        caption=(
-            f"What {ablation.num_sentences} translations lose when one head is silenced. Without "
-            f"head {head + 1} of {attentions[row]}-attention the NLL rises most, by "
-            f"{ablation.nll.values[row, head]:.3f} nats per token (from "
-            f"{ablation.baseline_nll:.3f})."
+        caption=message(
+            "caption.head_ablation",
+            sentences=str(ablation.num_sentences),
+            head=str(head + 1),
+            attention=attention_name(attentions[row]),
+            change=f"{ablation.nll.values[row, head]:.3f}",
+            nll=f"{ablation.baseline_nll:.3f}",
         ),
         draw=partial(representation_figures.head_ablation, ablation),
         record=_all_heads("change of NLL and exact match", "head", "attention"),
@@ -133,11 +151,13 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
     widest = np.unravel_index(np.nanargmax(entropy.values), entropy.values.shape)
     yield Exhibit(
         name="attention/statistics",
-        caption=(
-            "Entropy, diagonality and likeness of all heads, over "
-            f"{inspection.num_sampled} sentences. The widest is head {widest[1] + 1} of "
-            f"{entropy.axes['attention'][widest[0]]}-attention: {entropy.values[widest]:.2f} nats, "
-            f"as if it looked at {np.exp(entropy.values[widest]):.0f} tokens alike."
+        caption=message(
+            "caption.attention.statistics",
+            sentences=str(inspection.num_sampled),
+            head=str(widest[1] + 1),
+            attention=attention_name(entropy.axes["attention"][widest[0]]),
+            entropy=f"{entropy.values[widest]:.2f}",
+            tokens=f"{np.exp(entropy.values[widest]):.0f}",
         ),
         draw=partial(head_tables.head_statistics, inspection.attention),
         record=_all_heads("entropy, diagonality, similarity to other heads", "head", "attention"),
@@ -147,11 +167,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
     own = np.diag(encoder.values).mean()
     yield Exhibit(
         name="attention/rollout",
-        caption=(
-            "How much of each input token reaches each position of the last layers if residuals "
-            f"and attention count half each. In the encoder {own:.0%} of a position is still its "
-            "own token."
-        ),
+        caption=message("caption.attention.rollout", own=f"{own:.0%}"),
         draw=partial(attention_figures.rollout, encoder, decoder),
         record={
             "shows": "attention rollout",
@@ -167,11 +183,13 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
     heads = range(min(WEIGHTED_HEADS, len(maps)))
     yield Exhibit(
         name="attention/value_weighted",
-        caption=(
-            "What heads look at, and what they really take from there: the weight times the length "
-            f"of the value. In {attention_label(last)}-attention on “{first.src}” both agree to "
-            f"{overlap.mean():.0%}; over all heads and {inspection.num_sampled} sentences to "
-            f"{np.nanmean(overlaps.values):.0%}."
+        caption=message(
+            "caption.attention.value_weighted",
+            attention=attention_name(last),
+            sentence=first.src,
+            here=f"{overlap.mean():.0%}",
+            sentences=str(inspection.num_sampled),
+            everywhere=f"{np.nanmean(overlaps.values):.0%}",
         ),
         draw=partial(
             attention_figures.value_weighted,
@@ -199,10 +217,12 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
     lowest = np.unravel_index(np.nanargmin(rank.values), rank.values.shape)
     yield Exhibit(
         name="qkv/by_layer",
-        caption=(
-            "Length, spread and effective rank of the queries, keys and values of every head. The "
-            f"{rank.axes['vector'][lowest[0]]} of {rank.axes['attention'][lowest[1]]} head "
-            f"{lowest[2] + 1} uses fewest directions: {rank.values[lowest]:.1f}."
+        caption=message(
+            "caption.qkv.by_layer",
+            vector=rank.axes["vector"][lowest[0]],
+            attention=attention_name(rank.axes["attention"][lowest[1]]),
+            head=str(lowest[2] + 1),
+            rank=f"{rank.values[lowest]:.1f}",
         ),
         draw=partial(head_tables.qkv_by_layer, inspection.qkv),
         record=_all_heads("norm, standard deviation, effective rank", "head", "attention"),
@@ -210,11 +230,9 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
     explained = {stack: part.shares.sum() for stack, part in inspection.trajectories.items()}
     yield Exhibit(
         name="embeddings/layers",
-        caption=(
-            "The way of each token of a sentence from its embedding through all layers, in the "
-            "plane of the two principal components. That plane holds "
-            + " and ".join(f"{share:.0%} of the {stack}'s" for stack, share in explained.items())
-            + " variance."
+        caption=message(
+            "caption.embeddings.layers",
+            **{stack: f"{share:.0%}" for stack, share in explained.items()},
         ),
         draw=partial(representation_figures.layer_trajectories, inspection.trajectories),
         record={
@@ -228,9 +246,11 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
         token, nearest = max(inspection.neighbours, key=lambda n: n.nearest[0][1])
         yield Exhibit(
             name="embeddings/neighbours",
-            caption=(
-                "For each token those whose embeddings point most nearly the same way. The nearest "
-                f"two here are {token} and {nearest[0][0]}: cosine {nearest[0][1]:.2f}."
+            caption=message(
+                "caption.embeddings.neighbours",
+                token=token,
+                other=nearest[0][0],
+                cosine=f"{nearest[0][1]:.2f}",
             ),
             draw=partial(representation_figures.neighbours_table, inspection.neighbours),
             record=table_record("nearest neighbours among the embeddings", "neighbour", "token"),
@@ -240,15 +260,17 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
 def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
     """Feed-forward networks and the logit lens."""
     sparsity, dead = inspection.ffn["sparsity"], inspection.ffn["dead"]
-    silent = sparsity.name.removeprefix("activations that are ")  # "zero", with ReLU
+    silent = "zero" if sparsity.name.endswith(" are zero") else "not_above_zero"  # ReLU, or not
     most = int(np.argmax(sparsity.values))
     yield Exhibit(
         name="ffn/activity",
-        caption=(
-            "What enters the activation function of each layer, and how much of it is cut off. In "
-            f"{sparsity.axes['layer'][most]} {sparsity.values[most]:.0%} of the activations are "
-            f"{silent}; {dead.values.max():.0%} of a layer's units at most never fire on these "
-            f"{inspection.num_sampled} sentences."
+        caption=message(
+            "caption.ffn.activity",
+            layer=layer_name(sparsity.axes["layer"][most]),
+            share=f"{sparsity.values[most]:.0%}",
+            silent=message(f"label.silent.{silent}"),
+            dead=f"{dead.values.max():.0%}",
+            sentences=str(inspection.num_sampled),
         ),
         draw=partial(representation_figures.ffn_activity, inspection.ffn),
         record=table_record("activations of the feed-forward networks", "value", "share"),
@@ -258,9 +280,11 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
         strongest = ", ".join(token for token, _ in neuron.tokens[:3])
         yield Exhibit(
             name="ffn/neurons",
-            caption=(
-                "The most selective units of each layer, with the tokens that excite them most. "
-                f"Unit {neuron.unit} of {neuron.layer} answers above all to {strongest}."
+            caption=message(
+                "caption.ffn.neurons",
+                unit=str(neuron.unit + 1),
+                layer=layer_name(neuron.layer),
+                tokens=strongest,
             ),
             draw=partial(representation_figures.neuron_table, inspection.neurons),
             record=table_record("tokens that activate units most", "token", "unit"),
@@ -268,10 +292,11 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
     shares = inspection.lens.share_right
     yield Exhibit(
         name="logit_lens",
-        caption=(
-            "What the decoder would say if each layer were its last. After layer 1 "
-            f"{shares[0]:.0%} of the tokens would be right, after layer {len(shares)} "
-            f"{shares[-1]:.0%}."
+        caption=message(
+            "caption.logit_lens",
+            first=f"{shares[0]:.0%}",
+            layers=str(len(shares)),
+            last=f"{shares[-1]:.0%}",
         ),
         draw=partial(representation_figures.logit_lens, inspection.lens),
         record=table_record("most probable token after each layer", "position", "decoder layer")

@@ -18,8 +18,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from utils import disk
+from utils import disk, language
 from utils.config import RunConfig
+from utils.language import Message
 from utils.results import ResultsFolder, save_drawing
 
 PROCESSES = min(2, os.cpu_count() or 1)  # that draw
@@ -37,7 +38,7 @@ class Exhibit:
     """
 
     name: str
-    caption: str
+    caption: Message
     draw: Callable[[], Figure]
     record: dict[str, Any]
 
@@ -65,8 +66,9 @@ class FigureWriter:
         if self.num_processes:
             # Started anew, not forked: a process with threads must not be.
             context = multiprocessing.get_context("spawn")
+            told = (self._drawn_in.name, language.in_use())
             self._pool = ProcessPoolExecutor(
-                self.num_processes, context, initializer=_begin, initargs=(self._drawn_in.name,)
+                self.num_processes, context, initializer=_begin, initargs=told
             )
         return self
 
@@ -109,7 +111,7 @@ class FigureWriter:
         folder.record_figures(
             {"file": f"{exhibit.name}.png", "step": step, "checkpoint": checkpoint}
             | exhibit.record
-            | {"caption": exhibit.caption}
+            | {"caption": exhibit.caption.text()}
             for exhibit in self._exhibits
         )
 
@@ -121,12 +123,14 @@ def _draw(draw: Callable[[], Figure], target: str, fmt: str) -> None:
     save_drawing(draw(), target, fmt)
 
 
-def _begin(drawn_in: str) -> None:
+def _begin(drawn_in: str, spoken: str) -> None:
     """In each process that draws: only the one that began it ends it, Ctrl-C does not.
 
     Args:
         drawn_in: the folder to delete should that one be killed.
+        spoken: the language of the figures.
     """
+    language.use(spoken)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(drawn_in,), daemon=True).start()
     gc.freeze()

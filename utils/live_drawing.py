@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from utils import language
 from utils.history import History
 from utils.results import ResultsFolder, log
 from utils.tracking_figures import ATTENTION_AT_STEP, followed_figures
@@ -57,7 +58,7 @@ class LiveDrawing:
 
     def __init__(self, folder: Path, version: str, title: str, fmt: str, least_work: float) -> None:
         self._command = [sys.executable, "-m", "utils.live_drawing",
-                         str(folder.resolve()), version, title, fmt]  # fmt: skip
+                         str(folder.resolve()), version, title, fmt, language.in_use()]  # fmt: skip
         self._process: subprocess.Popen | None = None
         self._least_work, self._work = least_work, 0.0
 
@@ -110,11 +111,12 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Draw in a process of its own: folder, version, title and format are its arguments."""
+    """Draw in a process of its own: folder, version, title, format and language are given."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    folder, version, title, fmt = sys.argv[1:]
+    folder, version, title, fmt, spoken = sys.argv[1:]
+    language.use(spoken)
     draw_followed(ResultsFolder(Path(folder)), version, title, fmt)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import evaluation
+from utils import evaluation, language
 from utils.config import Settings
 from utils.data import PreparedData
 from utils.divergence import SkippedSteps
@@ -51,7 +51,7 @@ class Recorder:
         self._data = data
         self._steps: list[dict[str, Any]] = []
         self._skipped = SkippedSteps(settings.train)
-        self._title = f"Transformer ({version}) on {data.corpus.name}"
+        self._title = language.text("figure.title", version=version, data=data.corpus.name)
         self._newest_probe = ""
         self._num_steps = num_steps
         self._num_parameters = 0

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils import disk, distributed, language
+from utils import disk, distributed, language, wandb_log
 from utils.config import GROUPS, Settings, UserError, add_options, option_name
 from utils.imports import quick_imports
 from utils.interrupt import Interrupted, resume_command
@@ -26,8 +26,6 @@ HONOURED = {
     "analysis": ("run", "data", "analysis"),
     "test": ("run",),
 }
-# Options that are accepted but have nothing to act on yet; the user is told.
-WITHOUT_EFFECT = ("wandb", "wandb_project")
 
 SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
 # Said where no run was under way, which has advice of its own.
@@ -100,9 +98,9 @@ def _with_underscores(word: str) -> str:
 def run(settings: Settings) -> int:
     """Run the chosen version; returns the exit code."""
     language.use(settings.run.lang)
-    for name in WITHOUT_EFFECT:
-        if settings.given.get(name) not in (None, False):
-            log.warning("Note: --%s has no effect yet", name)
+    wandb_log.require(settings.run)
+    if settings.run.wandb and settings.version == "test":
+        log.warning("Note: --wandb has no effect with --version test, which keeps nothing")
     if distributed.world_size() > 1 and settings.version in ("analysis", "test"):
         raise UserError(
             f"--version {settings.version} trains nothing and runs in one process; start it with "

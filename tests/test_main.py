@@ -162,15 +162,6 @@ def test_presets_do_not_bend_the_checks():
         main.parse(["--preset", "big", "--num_heads", "7"])
 
 
-def test_options_without_effect_yet_are_named(capsys, monkeypatch):
-    monkeypatch.setattr("pytorch_version.train.run", lambda settings, export: None)
-    assert main.main(["--version", "pytorch", "--visualize", "--wandb", "--lang", "ko"]) == 0
-    printed = capsys.readouterr().out
-    assert "--wandb" in printed
-    assert "--lang" not in printed
-    assert "--visualize" not in printed
-
-
 def test_ctrl_c_before_training_is_130(monkeypatch, capsys):
     def interrupted(settings):
         raise KeyboardInterrupt

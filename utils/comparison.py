@@ -29,6 +29,7 @@ from utils import (
     distributed,
     parity,
     side_by_side,
+    wandb_log,
 )
 from utils.batching import Batch, collate
 from utils.capture import capture
@@ -196,6 +197,8 @@ class Comparison:
         for line in findings.lines():
             log.log(RESULT, line)
         log.info(f"\n{path}")
+        logged = wandb_log.begin(self.folder, settings, "comparison")
+        logged.finish(COMPARISON, "metrics", "speed", "paired_training")
         if reason := findings.failure():
             raise RunFailed(reason)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from utils import language
+from utils import language, wandb_log
 from utils.batching import TokenizedPairs
 from utils.config import EMBEDDED_DATASETS, Settings, UserError
 from utils.corpus import Pair, generate
@@ -158,6 +158,8 @@ class Examination:
         if alignment is not None:
             log.log(RESULT, f"\n{_best_head(alignment)}")
         log.info(f"\n{path}")
+        logged = wandb_log.begin(self.folder, self.settings, "analysis")
+        logged.finish(path.name, "evaluation", "alignment")
 
     def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
         exhibits = list(exhibits)

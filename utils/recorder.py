@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import evaluation, language
+from utils import evaluation, language, wandb_log
 from utils.config import Settings
 from utils.data import PreparedData
 from utils.divergence import SkippedSteps
@@ -15,7 +15,7 @@ from utils.history import History
 from utils.insight import look_inside
 from utils.live_drawing import CLOSE_LEAST_WORK, LEAST_WORK, LiveDrawing, draw_followed
 from utils.progress import Progress
-from utils.results import RESULT, ResultsFolder, log
+from utils.results import RESULT, SUMMARY, ResultsFolder, log
 from utils.subject import Subject
 from utils.timelines import in_words
 from utils.tracking import Tracker
@@ -63,6 +63,7 @@ class Recorder:
             run.figure_format,
             CLOSE_LEAST_WORK if run.track_internals else LEAST_WORK,
         )
+        self._wandb = wandb_log.begin(folder, settings, version)
 
     def announce(self, model: torch.nn.Module, device: torch.device) -> None:
         """Say what is about to be trained on what."""
@@ -136,10 +137,15 @@ class Recorder:
         for line, (loss, grad_norm) in zip(lines, values, strict=True):
             line.update(loss=loss, grad_norm=grad_norm)
             log.debug("step %(step)d  loss %(loss).4f  lr %(lr).2e  grad %(grad_norm).3f", line)
-        self.folder.append_metrics(lines)
+        self._append(lines)
         for line in lines:
             self._skipped.take(line)
         return lines[-1]
+
+    def _append(self, lines: list[dict[str, Any]]) -> None:
+        """Write lines wherever the run is logged."""
+        self.folder.append_metrics(lines)
+        self._wandb.log(lines)
 
     def probed(self, line: dict[str, Any], history: History) -> None:
         """Take a probe: write its numbers, and begin to redraw the figures if it is time to.
@@ -149,7 +155,7 @@ class Recorder:
             history: all probes so far.
         """
         self.flush_steps()
-        self.folder.append_metrics([line])
+        self._append([line])
         history.save(self.folder.path)
         run = self._settings.run
         if run.track_internals:
@@ -164,7 +170,7 @@ class Recorder:
         """Take an evaluation: scores of tokens and of translations."""
         record = {"kind": "eval", "step": step, "epoch": epoch}
         record |= scores | translations.scores
-        self.folder.append_metrics([record])
+        self._append([record])
         log.info(
             f"Epoch {epoch}, step {step:,}: NLL {record['nll']:.4f}, token accuracy "
             f"{record['token_accuracy']:.1%}, BLEU {record['bleu']:.2f}, chrF "
@@ -240,6 +246,7 @@ class Recorder:
         for line in evaluation.result_lines(metrics, shown):
             log.log(RESULT, line)
         log.info(f"\n{self.folder.path / 'summary.json'}")
+        self._wandb.finish(SUMMARY, "metrics", "speed", "dataset")
 
     def _draw_curves(self, step: int) -> None:
         self.folder.save_figure(

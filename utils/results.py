@@ -152,7 +152,7 @@ class ResultsFolder:
 
     def record_figures(self, records: Iterable[dict[str, Any]]) -> None:
         """Add records to the manifest, or replace those of the same file."""
-        by_file = {entry["file"]: entry for entry in self._figures()}
+        by_file = {entry["file"]: entry for entry in self.figures()}
         for record in records:
             by_file.pop(record["file"], None)
             by_file[record["file"]] = record
@@ -160,7 +160,7 @@ class ResultsFolder:
 
     def has_figure(self, name: str) -> bool:
         """Whether a figure was written, whole: its record comes last."""
-        return f"{name}.png" in (entry["file"] for entry in self._figures())
+        return f"{name}.png" in (entry["file"] for entry in self.figures())
 
     def drop_figures(self, pattern: str, kept: Set[str]) -> None:
         """Delete figures and their records.
@@ -174,12 +174,12 @@ class ResultsFolder:
         if not files:
             return
         gone = {f"{_name_below(file, root)}.png" for file in files}
-        self._write(self._manifest, [e for e in self._figures() if e["file"] not in gone])
+        self._write(self._manifest, [e for e in self.figures() if e["file"] not in gone])
         for file in files:
             file.unlink()
 
-    def _figures(self) -> list[dict[str, Any]]:
-        """The records of the manifest."""
+    def figures(self) -> list[dict[str, Any]]:
+        """The records of all figures, as the manifest has them."""
         return json.loads(self._manifest.read_text("utf-8")) if self._manifest.exists() else []
 
     def has_summary(self) -> bool:
@@ -187,9 +187,13 @@ class ResultsFolder:
         return (self.path / SUMMARY).exists()
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write ``summary.json``, with the list of all files of the run."""
+        """Write ``summary.json``, with the list of all files of the run.
+
+        What Weights & Biases keeps below ``wandb`` is not listed: still being written, and copies.
+        """
         target = self.path / SUMMARY
         files = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()}
+        files = {name for name in files if not name.startswith("wandb/")}
         self._write(target, summary | {"files": sorted(files | {target.name})})
 
     def write_json(self, name: str, content: Any) -> Path:

@@ -38,9 +38,16 @@ from utils.data import prepare
 from utils.environment import select_device
 from utils.experiment import Experiment
 from utils.findings import Findings, SharedSentence
+from utils.history import History
+from utils.insight import insight_of
+from utils.operations import Variant
+from utils.page import Page
+from utils.page import write as write_page
+from utils.page_data import ModelResults
 from utils.paired import PairedTraining, ShortRun
 from utils.parity import Row, Side
 from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
+from utils.subject import Subject
 
 PAIRED_STEPS = 50
 PAIRED_RATE = 1e-3  # highest learning rate of the short runs; rounding grows with it
@@ -191,12 +198,14 @@ class Comparison:
         if settings.run.visualize is not False:
             for name, figure, record in comparison_figures.all_figures(findings):
                 self.folder.save_figure(figure, name, settings.run.figure_format, record)
+        page = self._write_page(findings)
         path = self.folder.write_json(COMPARISON, findings.content())
         for row in there:
             log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
         for line in findings.lines():
             log.log(RESULT, line)
         log.info(f"\n{path}")
+        log.log(RESULT, str(page))
         logged = wandb_log.begin(self.folder, settings, "comparison")
         logged.finish(COMPARISON, "metrics", "speed", "paired_training")
         if reason := findings.failure():
@@ -271,6 +280,50 @@ class Comparison:
                     for table in huggingface.position_tables(marian)
                 ),
             )
+
+    def _write_page(self, findings: Findings) -> Path:
+        subjects = {
+            "pytorch": Subject(
+                name=str(self.folders["pytorch"].path),
+                model=self.scratch,
+                inside=scratch.inside(self.scratch),
+                variant=Variant(),
+                vocabulary=self.tokenizer,
+                step=findings.summaries["pytorch"]["best_step"],
+            ),
+            "huggingface": Subject(
+                name=str(self.folders["huggingface"].path),
+                model=self.marian,
+                inside=huggingface.inside(self.marian),
+                variant=huggingface.variant(self.marian.config),
+                vocabulary=self.tokenizer,
+                step=findings.summaries["huggingface"]["best_step"],
+            ),
+        }
+        models = [
+            self._results_of(subject, version, findings) for version, subject in subjects.items()
+        ]
+        page = Page(kind="comparison", models=models, comparison=findings.content())
+        return write_page(page, self.folder.path)
+
+    def _results_of(self, subject: Subject, version: str, findings: Findings) -> ModelResults:
+        folder, found = (
+            self.folders[version],
+            insight_of(subject, self.experiment.data, ablate=False),
+        )
+        trace = folder.path / "logs" / "trace.json"
+        return ModelResults(
+            name=subject.name,
+            version=version,
+            inspection=found.inspection,
+            pairs=found.pairs,
+            alignment=found.alignment,
+            history=History.load(folder.path, folder.read_metrics("probe")),
+            records=findings.records[version],
+            summary=findings.summaries[version],
+            translated=findings.translations[version],
+            trace=json.loads(trace.read_text("utf-8")) if trace.exists() else None,
+        )
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Version -> its ``summary.json``, with what only a comparison asks for."""

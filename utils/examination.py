@@ -16,6 +16,9 @@ from utils.figure_writer import Exhibit, FigureWriter
 from utils.history import History
 from utils.inspection import SAMPLE, Alignment, align, inspect, write_trace
 from utils.metrics import TokenScores, translation_scores
+from utils.page import Page
+from utils.page import write as write_page
+from utils.page_data import ModelResults
 from utils.results import RESULT, ResultsFolder, log
 from utils.subject import Example, Subject
 from utils.training_exhibits import trajectories_of
@@ -38,6 +41,8 @@ class Loaded:
         options: of its run, by option name; empty if unknown.
         history: of its training, if it was followed.
         translated: lines of its run's ``translations.jsonl``, if any.
+        records: train and eval lines of its run's ``metrics.jsonl``.
+        summary: its run's ``summary.json``; empty if there is none.
     """
 
     subject: Subject
@@ -46,6 +51,8 @@ class Loaded:
     options: Mapping[str, Any]
     history: History | None
     translated: Sequence[Mapping[str, str]]
+    records: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
 
     def examples(self, pairs: Sequence[Pair]) -> list[Example]:
         """Sentence pairs in the model's tokens."""
@@ -132,7 +139,8 @@ class Examination:
         if self.request.corpus is not None:
             content["evaluation"] = self._evaluate(self.request.corpus)
         sample = self._own_task()
-        examples = sample[:SHOWN]
+        followed = self._followed()
+        examples = [*self.loaded.examples(followed), *sample][:SHOWN]
         if self.request.texts:
             examples = self._texts_in_tokens()
             for example in examples:
@@ -149,8 +157,22 @@ class Examination:
         content["further_translations"] = [
             {"src": example.src, "tgt": example.tgt} for example in examples[MOST_TEXTS:]
         ]
+        trace = None
         if self.settings.run.debug:
-            write_trace(self.subject, examples[0], LABEL_SMOOTHING, self.folder)
+            trace = write_trace(self.subject, examples[0], LABEL_SMOOTHING, self.folder)
+        results = ModelResults(
+            name=self.subject.name,
+            version=self.loaded.summary.get("version"),
+            inspection=inspection,
+            pairs=self._gold(examples[:MOST_TEXTS], followed),
+            alignment=alignment,
+            history=self.loaded.history,
+            records=self.loaded.records,
+            summary={**self.loaded.summary, "evaluation": content.get("evaluation")},
+            translated=self.loaded.translated,
+            trace=trace,
+        )
+        page = write_page(Page(kind="analysis", models=[results]), self.folder.path)
         path = self.folder.write_json("analysis.json", content)
         self.writer.write(self.folder, self.subject.name, self.subject.step)
         for line in self._tour([*shown, *of_training]):
@@ -158,6 +180,7 @@ class Examination:
         if alignment is not None:
             log.log(RESULT, f"\n{_best_head(alignment)}")
         log.info(f"\n{path}")
+        log.log(RESULT, str(page))
         logged = wandb_log.begin(self.folder, self.settings, "analysis")
         logged.finish(path.name, "evaluation", "alignment")
 
@@ -184,6 +207,25 @@ class Examination:
             for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
         )
         return align(self.subject, chosen_on, reported_on)
+
+    def _followed(self) -> list[Pair]:
+        """The sentences whose attention was mapped while the model was trained."""
+        history = self.loaded.history
+        if history is None:
+            return []
+        mapped = history.sentences[: len(history.src_pieces)]
+        return [self._embedded_pairs("eval", CHOSEN_ON).get(pair, Pair(*pair)) for pair in mapped]
+
+    def _gold(self, examples: Sequence[Example], followed: Sequence[Pair]) -> list[Pair | None]:
+        """The pairs of examples with their gold alignments, where they are known."""
+        known = {pair[:2]: pair for pair in followed} | self._embedded_pairs("test", SAMPLE)
+        return [known.get((example.src, example.tgt)) for example in examples]
+
+    def _embedded_pairs(self, split: str, size: int) -> dict[tuple[str, str], Pair]:
+        """Pairs of the model's own embedded dataset, if it has one, by their two texts."""
+        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
+            return {}
+        return {pair[:2]: pair for pair in _unseen_pairs(self.loaded.options, split, size)}
 
     def _own_task(self) -> list[Example]:
         """Sample sentences, from what the model was trained for."""

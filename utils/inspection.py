@@ -79,7 +79,7 @@ class Inspection:
         trajectories: of the first example's tokens through the layers, by stack.
         neighbours: of the first example's tokens among the embeddings.
         lens: what each decoder layer says on the first example.
-        ablation: each head silenced.
+        ablation: each head silenced; None where that was not asked for.
     """
 
     subject: Subject
@@ -97,7 +97,7 @@ class Inspection:
     trajectories: Mapping[str, Trajectories]
     neighbours: Sequence[Neighbours]
     lens: LogitLens
-    ablation: HeadAblation
+    ablation: HeadAblation | None
 
     def content(self) -> dict[str, Any]:
         """The content of ``analysis.json``."""
@@ -129,7 +129,7 @@ class Inspection:
                 "neighbours": [part._asdict() for part in self.neighbours],
             },
             "logit_lens": self.lens.as_dict(),
-            "head_ablation": self.ablation.as_dict(),
+            "head_ablation": self.ablation and self.ablation.as_dict(),
         }
 
 
@@ -141,6 +141,7 @@ def inspect(
     subject: Subject,
     examples: Sequence[Example],
     sample: Sequence[Example],
+    ablate: bool = True,
 ) -> Inspection:
     """Run every analysis.
 
@@ -148,6 +149,7 @@ def inspect(
         subject: the model.
         examples: sentences to show; statistics of single sentences are of the first.
         sample: sentences to take statistics over.
+        ablate: silence each head too, which takes longer than all the rest.
     """
     pieces = [_pieces(subject, example) for example in examples]
     captured = _capture_examples(subject, examples)
@@ -164,10 +166,6 @@ def inspect(
         TOKENS_PER_NEURON,
     )
     by_stack = {"encoder": first.src, "decoder": first.inputs}
-    batches = [
-        subject.batch(sample[start : start + BATCH_SIZE])
-        for start in range(0, len(sample), BATCH_SIZE)
-    ]
     return Inspection(
         subject=subject,
         examples=examples,
@@ -184,8 +182,16 @@ def inspect(
         trajectories=representations.layer_trajectories(captured, 0, by_stack),
         neighbours=_neighbours(subject, examples[0], weights),
         lens=_lens(subject, examples[0], captured),
-        ablation=ablate_heads(subject.model, subject.inside, batches, subject.never_generated),
+        ablation=_ablation(subject, sample) if ablate else None,
     )
+
+
+def _ablation(subject: Subject, sample: Sequence[Example]) -> HeadAblation:
+    batches = [
+        subject.batch(sample[start : start + BATCH_SIZE])
+        for start in range(0, len(sample), BATCH_SIZE)
+    ]
+    return ablate_heads(subject.model, subject.inside, batches, subject.never_generated)
 
 
 def _capture_examples(subject: Subject, examples: Sequence[Example]) -> Captured:
@@ -267,10 +273,13 @@ def _cross_attention(
 
 def write_trace(
     subject: Subject, example: Example, label_smoothing: float, folder: ResultsFolder
-) -> None:
+) -> dict[str, Any]:
     """Follow every operation of one sentence, from its tokens to the loss and back.
 
     Written as ``logs/trace.json`` and, every layer unfolded, ``logs/trace.txt``; logged folded.
+
+    Returns:
+        The content of ``logs/trace.json``.
     """
     found = trace(
         subject.model,
@@ -280,10 +289,12 @@ def write_trace(
         variant=subject.variant,
         pieces=subject.vocabulary.pieces,
     )
-    folder.write_json("logs/trace.json", found.as_dict())
+    content = found.as_dict()
+    folder.write_json("logs/trace.json", content)
     folder.write_text("logs/trace.txt", lines(found, fold=False))
     for line in lines(found):
         log.debug("%s", line)
+    return content
 
 
 def _pieces(subject: Subject, example: Example) -> Pieces:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -86,7 +87,7 @@ class PairedTraining:
             "ignores a key's bias, so its gradient is rounding noise, and Adam walks on it.",
         ]
 
-    def summary(self) -> dict[str, float | int | bool]:
+    def summary(self) -> dict[str, Any]:
         """The ``paired_training`` of ``comparison.json``; losses in nats per target token."""
         weights, key_biases = weight_differences(self.ours_fp64, self.theirs_fp64)
         weights_fp32, key_biases_fp32 = weight_differences(self.ours_fp32, self.theirs_fp32)
@@ -99,6 +100,13 @@ class PairedTraining:
             "max_abs_weight_difference_without_key_biases": weights,
             "max_abs_key_bias_difference": key_biases,
             "tolerance": TOLERANCE_FP64,
+            "losses": {
+                "pytorch_fp64": list(self.ours_fp64.losses),
+                "huggingface_fp64": list(self.theirs_fp64.losses),
+                "pytorch_fp32": list(self.ours_fp32.losses),
+                "huggingface_fp32": list(self.theirs_fp32.losses),
+                "pytorch_other_path_fp32": list(self.other_path_fp32.losses),
+            },
             "fp32": {
                 "early_steps": min(EARLY_STEPS, len(self.ours_fp32.losses)),
                 "max_abs_loss_difference_early": largest(self.gaps_fp32()[:EARLY_STEPS]),

@@ -50,3 +50,31 @@ class Stopwatch:
         """Real tokens trained on per second since the block was entered."""
         elapsed = time.perf_counter() - self._started
         return (self._progress.tokens - self._tokens_before) / elapsed
+
+
+class Speedometer:
+    """Real tokens a second over the last few steps, from the time between them."""
+
+    def __init__(self) -> None:
+        self._tokens, self._seconds = 0, 0.0
+        self._last: float | None = None  # when the step before was made; None: not under way
+
+    def add(self, num_tokens: int) -> None:
+        """Count a step that was just made. The first one after a pause only starts the clock."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._tokens += num_tokens
+            self._seconds += now - self._last
+        self._last = now
+
+    def take(self) -> float | None:
+        """Tokens a second since the last call; None where no step was timed."""
+        if not self._seconds:
+            return None
+        speed = self._tokens / self._seconds
+        self._tokens, self._seconds = 0, 0.0
+        return speed
+
+    def pause(self) -> None:
+        """Leave out the time until the next step."""
+        self._last = None

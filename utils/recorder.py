@@ -14,7 +14,10 @@ from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
 from utils.live_drawing import CLOSE_LEAST_WORK, LEAST_WORK, LiveDrawing, draw_followed
-from utils.progress import Progress
+from utils.page import Page
+from utils.page import write as write_page
+from utils.page_data import ModelResults
+from utils.progress import Progress, Speedometer
 from utils.results import RESULT, SUMMARY, ResultsFolder, log
 from utils.subject import Subject
 from utils.timelines import in_words
@@ -53,6 +56,7 @@ class Recorder:
         self._skipped = SkippedSteps(settings.train)
         self._title = language.text("figure.title", version=version, data=data.corpus.name)
         self._newest_probe = ""
+        self._speed = Speedometer()
         self._num_steps = num_steps
         self._num_parameters = 0
         run = settings.run
@@ -121,6 +125,7 @@ class Recorder:
             The newest line with numbers in it whenever some were fetched, else None.
         """
         self._steps.append(line)
+        self._speed.add(line["tokens"])
         self._drawing.trained(self._num_parameters, line["tokens"])
         return self.flush_steps() if len(self._steps) >= LOG_EVERY else None
 
@@ -137,6 +142,8 @@ class Recorder:
         for line, (loss, grad_norm) in zip(lines, values, strict=True):
             line.update(loss=loss, grad_norm=grad_norm)
             log.debug("step %(step)d  loss %(loss).4f  lr %(lr).2e  grad %(grad_norm).3f", line)
+        if (speed := self._speed.take()) is not None:
+            lines[-1]["tokens_per_sec"] = speed
         self._append(lines)
         for line in lines:
             self._skipped.take(line)
@@ -168,6 +175,7 @@ class Recorder:
         self, step: int, epoch: int, scores: dict[str, float], translations: Translations
     ) -> None:
         """Take an evaluation: scores of tokens and of translations."""
+        self._speed.pause()
         record = {"kind": "eval", "step": step, "epoch": epoch}
         record |= scores | translations.scores
         self._append([record])
@@ -210,42 +218,55 @@ class Recorder:
         data, run = self._data, self._settings.run
         self._drawing.wait()  # one process at a time records its figures
         device = next(subject.model.parameters()).device
-        metrics = metrics | look_inside(
-            subject, self.folder, self._settings, data, tracker.history()
-        )
+        history = tracker.history()
+        insight = look_inside(subject, self.folder, self._settings, data, history)
+        metrics = metrics | insight.metrics
         if run.visualize is not False:
             self._draw_curves(training.step)
             draw_followed(self.folder, self._version, self._title, run.figure_format)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
         self.folder.write_lines("logs/translations.jsonl", translated)
-        shown = translated[:NUM_SAMPLES]
-        self.folder.write_summary(
-            {
-                "version": self._version,
-                "config": self._settings.flat(),
-                "environment": describe_environment(device),
-                "dataset": {
-                    "name": data.corpus.name,
-                    "train": len(data.train),
-                    "eval": len(data.eval),
-                    "fingerprint": data.corpus.fingerprint(),
-                },
-                "metrics": metrics,
-                "speed": {
-                    "train_tokens_per_sec": training.tokens / training.seconds,
-                    "train_seconds": training.seconds,
-                    "decode_sentences_per_sec": len(data.eval) / translations.seconds,
-                    "peak_memory_mb": peak_memory_mb(device),
-                    # Of the time that training alone took.
-                    "tracking_overhead": tracker.seconds / (training.seconds - tracker.seconds),
-                },
-                "samples": shown,
-            }
+        summary = {
+            "version": self._version,
+            "config": self._settings.flat(),
+            "environment": describe_environment(device),
+            "dataset": {
+                "name": data.corpus.name,
+                "train": len(data.train),
+                "eval": len(data.eval),
+                "fingerprint": data.corpus.fingerprint(),
+            },
+            "metrics": metrics,
+            "speed": {
+                "train_tokens_per_sec": training.tokens / training.seconds,
+                "train_seconds": training.seconds,
+                "decode_sentences_per_sec": len(data.eval) / translations.seconds,
+                "peak_memory_mb": peak_memory_mb(device),
+                # Of the time that training alone took.
+                "tracking_overhead": tracker.seconds / (training.seconds - tracker.seconds),
+            },
+            "best_step": best_step,
+            "samples": translated[:NUM_SAMPLES],
+        }
+        results = ModelResults(
+            name=subject.name,
+            version=self._version,
+            inspection=insight.inspection,
+            pairs=insight.pairs,
+            alignment=insight.alignment,
+            history=history,
+            records=self.folder.read_metrics("train", "eval"),
+            summary=summary,
+            translated=translated,
+            trace=insight.trace,
         )
+        page = write_page(Page(kind="training", models=[results]), self.folder.path)
+        self.folder.write_summary(summary)
         log.log(RESULT, f"\nBest model (step {best_step:,}), on {len(data.eval):,} unseen pairs:")
-        for line in evaluation.result_lines(metrics, shown):
+        for line in evaluation.result_lines(metrics, summary["samples"]):
             log.log(RESULT, line)
         log.info(f"\n{self.folder.path / 'summary.json'}")
+        log.log(RESULT, str(page))
         self._wandb.finish(SUMMARY, "metrics", "speed", "dataset")
 
     def _draw_curves(self, step: int) -> None:

@@ -27,7 +27,7 @@ from utils.figure_writer import Exhibit, FigureWriter
 from utils.guided_tour import DEMO_MODEL, run_of
 from utils.history import History
 from utils.operations import Variant
-from utils.results import RESULT, ResultsFolder, check_writable, log
+from utils.results import RESULT, SUMMARY, ResultsFolder, check_writable, log
 from utils.subject import Subject
 from utils.tokenizer import Tokenizer
 
@@ -174,15 +174,17 @@ def _step_of(folder: Path, run: Path | None) -> int | None:
 
 
 def _options_of(run: Path) -> dict[str, Any]:
-    return json.loads((run / "summary.json").read_text("utf-8"))["config"]
+    return json.loads((run / SUMMARY).read_text("utf-8"))["config"]
 
 
 def _training_of(run: Path | None) -> dict[str, Any]:
     """What a results folder tells of a model's training."""
     if run is None:
-        return {"history": None, "translated": []}
+        return {"history": None, "translated": [], "records": [], "summary": {}}
     folder, translations = ResultsFolder(run), "logs/translations.jsonl"
     return {
+        "records": folder.read_metrics("train", "eval"),
+        "summary": json.loads((run / SUMMARY).read_text("utf-8")),
         "history": History.load(run, folder.read_metrics("probe")),
         "translated": folder.read_lines(translations) if (run / translations).exists() else [],
     }

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from utils import attention_figures as figures
 from utils import head_tables
 from utils.analysis import Labelled
+from utils.language import message
 from utils.visualization import ORANGE
 
 HANGUL = ["▁학생", "은", "▁도서관", "에서", "▁책", "을", "▁샀어요", ".", "▁어제", "</s>"]
@@ -153,10 +154,14 @@ def test_a_long_title_is_broken_into_lines(weights):
 
 
 def test_names_and_unit_are_those_given(weights):
-    names = {"query_name": "who looks", "key_name": "at whom", "unit": "share"}
+    names = {
+        "query_name": message("figure.axis.source_query"),
+        "key_name": message("figure.axis.decoder_input"),
+        "unit": message("figure.weighted.unit"),
+    }
     figure = figures.map_grid([[(weights[0], "x")]], HANGUL, ENGLISH, "title", **names)
     shown = (figure.get_supylabel(), figure.get_supxlabel(), bars(figure)[0].get_ylabel())
-    assert shown == ("who looks", "at whom", "share")
+    assert shown == ("source token (query)", "decoder input token (key)", "share of the query")
 
 
 def test_forty_tokens_can_be_read():
@@ -283,13 +288,16 @@ def rollouts(src_pieces, input_pieces, tgt_pieces):
             values=encoder,
             name="encoder",
             unit=unit,
-            axes={"position": src_pieces, "source token": src_pieces},
+            axes={"position in the last encoder layer": src_pieces, "source token": src_pieces},
         ),
         Labelled(
             values=decoder,
             name="decoder",
             unit=unit,
-            axes={"predicted": tgt_pieces, "input": [*src_pieces, *input_pieces]},
+            axes={
+                "target token that the query predicts": tgt_pieces,
+                "source token, then decoder input": [*src_pieces, *input_pieces],
+            },
         ),
     )
 
@@ -400,7 +408,10 @@ def vectors(name, unit, **shape):
 
 
 def test_queries_keys_and_values_share_one_scale_for_each_statistic():
-    stats = {"norm": vectors("mean norm", "L2 norm"), "rank": vectors("rank", "dimensions")}
+    stats = {
+        "norm": vectors("mean norm", "L2 norm"),
+        "rank": vectors("entropy", "dimensions"),
+    }
     stats["norm"].values[0, 4, 1] = 0.01
     stats["norm"].values[2, 0, 3] = 150.4
     figure = draw(head_tables.qkv_by_layer, stats)

@@ -364,7 +364,10 @@ def test_ways_that_end_at_one_place_are_named_apart(place):
     coordinates[:2, 0, 1] = 0, 1
     coordinates[:, 1] = 0.5, place
     found = Trajectories(
-        coordinates=coordinates, tokens=HANGUL * 4, steps=["a", "b"], shares=np.array([0.5, 0.25])
+        coordinates=coordinates,
+        tokens=HANGUL * 4,
+        steps=["step 0", "step 1"],
+        shares=np.array([0.5, 0.25]),
     )
     (ax,) = draw(figures.training_trajectories, found).axes
     labels, frame = names(ax), ax.get_window_extent()

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from utils.language import message, text
+from utils.names import state_name
 from utils.visualization import BLUE, GREY, ORANGE, drawable, font_settings, label_tokens
 
 if TYPE_CHECKING:
     from utils.alignment import AlignmentTable, BestHead, HeadOnSentence
 
-ROWS = {"0": "row that predicts the token (shift 0)", "1": "row that has read it (shift 1)"}
-QUERIES = ("target token that the query predicts", "target token that the query has read")
+QUERIES = (message("figure.axis.predicted"), message("figure.axis.has_read"))  # by shift
 HEADS_SIDE_BY_SIDE = 24  # of all layers, in a panel that shares its line with another
 MOST_TICKS = 48
 NUMBERS_PER_PANEL = 16  # heads beside each other that still have room for their numbers
@@ -45,19 +46,22 @@ def error_rates(table: AlignmentTable, best: BestHead) -> Figure:
             _write_numbers(ax, rates)
             ax.set_xticks(range(num_heads), axes_of["head"])
             ax.set_yticks(range(num_layers), axes_of["layer"])
-            ax.set_xlabel("head")
-            ax.set_title(ROWS[shift].capitalize(), fontsize=10)
-        panels[0].set_ylabel("decoder layer")
+            ax.set_xlabel(text("figure.axis.head"))
+            ax.set_title(text(f"figure.alignment.row_{shift}"), fontsize=10)
+        panels[0].set_ylabel(text("figure.alignment.layer"))
         corner = (best.head - 1.5, best.layer - 1.5)
         frame = {"fill": False, "edgecolor": ORANGE, "linewidth": 3, "clip_on": False}
         panels[best.shift].add_patch(Rectangle(corner, 1, 1, **frame))
-        figure.colorbar(image, ax=panels, label="alignment error rate (share)")
-        figure.suptitle(
-            f"Layer {best.layer} head {best.head} aligns best: "
-            f"AER {table.row(*best[:3])['aer']:.2f}\n"
-            f"on {table.num_sentences} sentences, chosen on {best.sentences} others (framed)",
-            fontsize=11,
+        figure.colorbar(image, ax=panels, label=text("figure.alignment.rate"))
+        title = text(
+            "figure.alignment.best",
+            layer=str(best.layer),
+            head=str(best.head),
+            aer=f"{table.row(*best[:3])['aer']:.2f}",
+            sentences=str(table.num_sentences),
+            others=str(best.sentences),
         )
+        figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -88,21 +92,22 @@ def content_and_particles(table: AlignmentTable, best: BestHead) -> Figure:
         for shift, ax in enumerate(panels):
             content, particle = values[:, shift].reshape(2, -1)
             ax.vlines(x, content, particle, color=GREY, linewidth=1.2)
-            for shares, color, marker, kind, what in (
-                (content, BLUE, "o", "content", "begin in the stem of a word"),
-                (particle, ORANGE, "s", "particle", "begin in its ending"),
+            for shares, color, marker, kind in (
+                (content, BLUE, "o", "content"),
+                (particle, ORANGE, "s", "particle"),
             ):
-                label = f"{kind} tokens ({what}), n = {table.num_pieces[kind]}"
+                label = text(f"figure.alignment.{kind}", number=str(table.num_pieces[kind]))
                 ax.plot(x, shares, marker, color=color, markersize=6, label=label)
             _mark_layers(ax, num_layers, num_heads)
-            ax.set_title(ROWS[axes_of["shift"][shift]].capitalize(), fontsize=10)
+            row = text(f"figure.alignment.row_{axes_of['shift'][shift]}")
+            ax.set_title(row, fontsize=10)
         chosen = (best.layer - 1) * num_heads + best.head - 1
         panels[best.shift].axvspan(chosen - 0.45, chosen + 0.45, color=GREY, alpha=0.25)
         panels[0].set_ylim(-3, 103)
-        figure.supylabel("tokens that look at a word of a gold link, %", fontsize=10)
+        figure.supylabel(text("figure.alignment.share"), fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()
         handles.append(Patch(color=GREY, alpha=0.25))
-        labels.append("best head")
+        labels.append(text("figure.alignment.best_head"))
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
         figure.suptitle(_content_title(table, best), fontsize=11)
     return figure
@@ -116,33 +121,38 @@ def _mark_layers(ax: Axes, num_layers: int, num_heads: int) -> None:
     ax.set_xticks(ticks, [str(i % num_heads + 1) for i in ticks], fontsize=8)
     second = ax.secondary_xaxis(-0.06)
     middles = [layer * num_heads + (num_heads - 1) / 2 for layer in range(num_layers)]
-    names = [f"layer {layer + 1}" for layer in range(num_layers)]
+    names = [state_name(f"layer {layer + 1}").text() for layer in range(num_layers)]
     second.set_xticks(middles, names, fontsize=9)
     second.tick_params(length=0)
     second.spines["bottom"].set_visible(False)
     for layer in range(1, num_layers):
         ax.axvline(layer * num_heads - 0.5, color=GREY, linewidth=0.6)
     ax.set_xlim(-0.6, count - 0.4)
-    second.set_xlabel("head of each decoder layer")
+    second.set_xlabel(text("figure.alignment.heads"))
     ax.grid(axis="y", alpha=0.3)
 
 
 def _content_title(table: AlignmentTable, best: BestHead) -> str:
     row = table.row(*best[:3])
     shares = [
-        f"{100 * row[f'{kind}_accuracy']:.0f} % of {kind} tokens"
+        text(f"figure.alignment.right_{kind}", share=f"{100 * row[f'{kind}_accuracy']:.0f}")
         for kind in ("content", "particle")
         if row[f"{kind}_accuracy"] is not None
     ]
-    return f"Layer {best.layer} head {best.head} looks at the right word for {' and '.join(shares)}"
+    return text(
+        "figure.alignment.right",
+        layer=str(best.layer),
+        head=str(best.head),
+        shares=text("figure.and").join(shares),
+    )
 
 
-def gold_on_map(found: HeadOnSentence, text: str = "") -> Figure:
+def gold_on_map(found: HeadOnSentence, source: str = "") -> Figure:
     """One head's cross-attention with the gold alignment drawn over it.
 
     Args:
         found: the head on one sentence.
-        text: the source, written under the map.
+        source: its text, written under the map.
     """
     sentence, best = found.sentence, found.best
     rows = sentence.tgt_pieces
@@ -160,16 +170,19 @@ def gold_on_map(found: HeadOnSentence, text: str = "") -> Figure:
         for axis, pieces, rotation in ((ax.xaxis, sentence.src_pieces, 90), (ax.yaxis, rows, 0)):
             label_tokens(axis, pieces, 9 * shrink, rotation)
             _mark_special(axis.get_ticklabels(), pieces)
-        below = textwrap.wrap(drawable(text), int(11 * size[0]))
-        ax.set_xlabel("\n".join(["source token (key)", *below]), parse_math=False)
-        ax.set_ylabel(QUERIES[best.shift])
-        figure.colorbar(image, ax=ax, label="attention weight", shrink=0.8)
+        below = textwrap.wrap(drawable(source), int(11 * size[0]))
+        ax.set_xlabel("\n".join([text("figure.axis.source_key"), *below]), parse_math=False)
+        ax.set_ylabel(QUERIES[best.shift].text())
+        figure.colorbar(image, ax=ax, label=text("figure.axis.weight"), shrink=0.8)
         figure.legend(handles=_link_legend(), loc="outside lower center", ncols=3, fontsize=9)
-        ax.set_title(
-            f"Decoder layer {best.layer} head {best.head}: {found.num_right} of "
-            f"{len(found.chosen)} target words find their source word",
-            fontsize=11,
+        title = text(
+            "figure.alignment.map",
+            layer=str(best.layer),
+            head=str(best.head),
+            right=str(found.num_right),
+            words=str(len(found.chosen)),
         )
+        ax.set_title(title, fontsize=11)
     return figure
 
 
@@ -195,10 +208,10 @@ def _draw_links(ax: Axes, found: HeadOnSentence) -> None:
 def _link_legend() -> list[Any]:
     frame = {"fill": False, "edgecolor": BLUE}
     return [
-        Patch(**frame, linewidth=2.2, label="sure gold link"),
-        Patch(**frame, linewidth=1.6, linestyle=":", label="possible gold link"),
+        Patch(**frame, linewidth=2.2, label=text("figure.alignment.sure")),
+        Patch(**frame, linewidth=1.6, linestyle=":", label=text("figure.alignment.possible")),
         Line2D([], [], color=ORANGE, marker="o", linestyle="", markeredgecolor="white",
-               label="most attended word, from the word's first token"),
+               label=text("figure.alignment.looked_at")),
     ]  # fmt: skip
 
 

@@ -15,13 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
-from utils.analysis import Labelled, attention_label
+from utils.analysis import Labelled
+from utils.language import Message, display_width, message, text
+from utils.names import attention_name, unit_name
 from utils.tokenizer import SPECIAL_TOKENS
 from utils.visualization import ORANGE, drawable, font_settings, label_tokens
 
 # A row of decoder weights belongs to a decoder input, but what it helps to find is the next token.
-PREDICTED = "target token that the query predicts"
-SOURCE_KEY = "source token (key)"
+PREDICTED = message("figure.axis.predicted")
+SOURCE_KEY = message("figure.axis.source_key")
+WEIGHT = message("figure.axis.weight")
 
 MOST_HEADS, HEADS_IN_A_ROW = 16, 4
 DPI = 150  # at which figures are saved: texts are then measured as they will be
@@ -37,17 +40,17 @@ TOKEN_SIZE, SUBTITLE_SIZE, NAME_SIZE, HEADING_SIZE = 7.5, 9, 10, 12
 Cell = tuple[np.ndarray, str]
 
 
-def axis_names(attention: str) -> tuple[str, str]:
+def axis_names(attention: str) -> tuple[Message, Message]:
     """What the rows and the columns of an attention's map are.
 
     Args:
         attention: canonical, e.g. ``decoder.0.cross_attn``.
     """
     if attention.startswith("encoder"):
-        return "source token (query)", SOURCE_KEY
+        return message("figure.axis.source_query"), SOURCE_KEY
     if attention.endswith("cross_attn"):
         return PREDICTED, SOURCE_KEY
-    return PREDICTED, "decoder input token (key)"
+    return PREDICTED, message("figure.axis.decoder_input")
 
 
 def map_grid(
@@ -56,9 +59,9 @@ def map_grid(
     key_pieces: Sequence[str],
     title: str,
     *,
-    query_name: str = PREDICTED,
-    key_name: str = SOURCE_KEY,
-    unit: str = "attention weight",
+    query_name: Message = PREDICTED,
+    key_name: Message = SOURCE_KEY,
+    unit: Message = WEIGHT,
 ) -> Figure:
     """Attention maps side by side, on one scale from 0 to 1.
 
@@ -99,7 +102,8 @@ def map_grid(
             lowest = sum(column < len(cells) for cells in grid) - 1
             xaxis = axes[lowest, column].xaxis
             _label(xaxis, key_pieces, TOKEN_SIZE * sizes.shrink, rotation=90)
-        _lay_out(figure, axes, image, sizes, title, (query_name, key_name, unit))
+        names = tuple(name.text() for name in (query_name, key_name, unit))
+        _lay_out(figure, axes, image, sizes, title, names)
     return figure
 
 
@@ -115,7 +119,7 @@ class _Sizes(NamedTuple):
 def _sizes(grid: Sequence[Sequence[Cell]], num_queries: int, num_keys: int) -> _Sizes:
     """Large enough to read every token and subtitle, within `MOST_INCHES`."""
     subtitles = [subtitle.split("\n") for cells in grid for _, subtitle in cells]
-    longest = max(len(line) for lines in subtitles for line in lines)
+    longest = max(display_width(line) for lines in subtitles for line in lines)
     width = max(LEAST_WIDTH, TOKEN * num_keys, LETTER * longest)
     height = max(LEAST_HEIGHT, TOKEN * num_queries)
     above = 0.1 + LINE * max(map(len, subtitles))
@@ -212,9 +216,11 @@ def all_heads(
         entropy: of each head, in nats.
     """
     shown = min(len(weights), MOST_HEADS)
-    cells = [
-        (weights[head], f"head {head + 1} ({entropy[head]:.2f} nats)") for head in range(shown)
+    subtitles = [
+        text("figure.attention.head", head=str(head + 1), entropy=f"{entropy[head]:.2f}")
+        for head in range(shown)
     ]
+    cells = list(zip(weights, subtitles, strict=False))
     num_rows = -(-shown // HEADS_IN_A_ROW)
     in_a_row = -(-shown // num_rows)
     grid = [cells[start : start + in_a_row] for start in range(0, shown, in_a_row)]
@@ -226,15 +232,21 @@ def all_heads(
 
 
 def _heads_title(attention: str, entropy: Sequence[float]) -> str:
-    name, num_heads = attention_label(attention), len(entropy)
+    name, num_heads = attention_name(attention), len(entropy)
     narrow, wide = int(np.argmin(entropy)), int(np.argmax(entropy))
     if narrow == wide:
-        return f"{name}: entropy {entropy[narrow]:.2f} nats in every head"
-    some = f"; the first {MOST_HEADS} of {num_heads} heads" if num_heads > MOST_HEADS else ""
-    return (
-        f"{name}: head {narrow + 1} is the most focused ({entropy[narrow]:.2f} nats), "
-        f"head {wide + 1} the least ({entropy[wide]:.2f}){some}"
+        return text("figure.attention.even", attention=name, entropy=f"{entropy[narrow]:.2f}")
+    title = text(
+        "figure.attention.title",
+        attention=name,
+        narrow=str(narrow + 1),
+        lowest=f"{entropy[narrow]:.2f}",
+        wide=str(wide + 1),
+        highest=f"{entropy[wide]:.2f}",
     )
+    if num_heads <= MOST_HEADS:
+        return title
+    return title + text("figure.attention.some", shown=str(MOST_HEADS), heads=str(num_heads))
 
 
 def value_weighted(
@@ -260,20 +272,26 @@ def value_weighted(
     moved = [1 - overlap[head] for head in heads]
     most = int(np.argmax(moved))
     grid = [
-        [(plain[head], f"head {head + 1}: attention") for head in heads],
+        [(plain[head], text("figure.weighted.plain", head=str(head + 1))) for head in heads],
         [
-            (weighted[head], f"head {head + 1}: times value length ({share:.0%} moved)")
+            (
+                weighted[head],
+                text("figure.weighted.weighted", head=str(head + 1), share=f"{share:.0%}"),
+            )
             for head, share in zip(heads, moved, strict=True)
         ],
     ]
-    title = (
-        f"{attention_label(attention)}: the values move {moved[most]:.0%} of the attention "
-        f"of head {heads[most] + 1}, {np.mean(moved):.0%} on average"
+    title = text(
+        "figure.weighted.title",
+        attention=attention_name(attention),
+        most=f"{moved[most]:.0%}",
+        head=str(heads[most] + 1),
+        mean=f"{np.mean(moved):.0%}",
     )
     query_name, key_name = axis_names(attention)
     return map_grid(
         grid, query_pieces, key_pieces, title,
-        query_name=query_name, key_name=key_name, unit="share of the query",
+        query_name=query_name, key_name=key_name, unit=message("figure.weighted.unit"),
     )  # fmt: skip
 
 
@@ -293,19 +311,24 @@ def rollout(encoder: Labelled, decoder: Labelled) -> Figure:
     with matplotlib.rc_context(font_settings()):
         figure = Figure(figsize=size, layout="constrained", dpi=DPI)
         axes = figure.subplots(1, 2, width_ratios=widths)
-        for ax, result, title in zip(
-            axes, (encoder, decoder), _rollout_titles(encoder, decoder), strict=True
+        names = (
+            (text("figure.rollout.encoder_position"), text("figure.rollout.source")),
+            (PREDICTED.text(), text("figure.rollout.inputs")),
+        )
+        titles = _rollout_titles(encoder, decoder)
+        for ax, result, (query_name, key_name), title in zip(
+            axes, (encoder, decoder), names, titles, strict=True
         ):
             image = _draw_map(ax, result.values, highest)
-            (query_name, queries), (key_name, keys) = result.axes.items()
+            queries, keys = result.axes.values()
             _label(ax.yaxis, queries, TOKEN_SIZE * shrink)
             _label(ax.xaxis, keys, TOKEN_SIZE * shrink, rotation=90)
             ax.set_ylabel(query_name)
             ax.set_xlabel(key_name)
             ax.set_title(title, fontsize=NAME_SIZE, parse_math=False)
         axes[1].axvline(num_src - 0.5, color="white", linewidth=2)  # source | decoder inputs
-        figure.colorbar(image, ax=axes, label=decoder.unit, pad=0.01)
-        figure.suptitle("Attention rollout, assuming half residual, half attention")
+        figure.colorbar(image, ax=axes, label=unit_name(decoder.unit).text(), pad=0.01)
+        figure.suptitle(text("figure.rollout.title"))
     return figure
 
 
@@ -315,7 +338,11 @@ def _rollout_titles(encoder: Labelled, decoder: Labelled) -> tuple[str, str]:
     most = int(from_source.argmax())
     piece = drawable(list(decoder.axes.values())[1][most])
     return (
-        f"Encoder: {kept:.0%} of a position\nis its own token, on average",
-        f"Decoder: of the source, {piece} (token {most + 1})\n"
-        f"arrives most: {from_source[most]:.0%} of a position, on average",
+        text("figure.rollout.encoder", kept=f"{kept:.0%}"),
+        text(
+            "figure.rollout.decoder",
+            token=piece,
+            number=str(most + 1),
+            share=f"{from_source[most]:.0%}",
+        ),
     )

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.attention_figures import PREDICTED, SOURCE_KEY, WEIGHT
+from utils.language import Message, message, text
 from utils.visualization import BLUE, GREEN, GREY, ORANGE, font_settings, label_tokens
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from utils.parity import Row
     from utils.side_by_side import Quantity
 
-NAMES = {"pytorch": "PyTorch, from scratch", "huggingface": "Hugging Face, MarianMT"}
 SHORT_NAMES = {"pytorch": "PyTorch", "huggingface": "Hugging Face"}
 STYLES = {"pytorch": (BLUE, "-"), "huggingface": (ORANGE, "--")}
 EXACT = 1e-18  # where a difference of zero is drawn, on an axis that has no zero
@@ -42,20 +43,21 @@ def parity(rows: Sequence[Row]) -> Figure:
         figure = Figure(figsize=(13, 6), layout="constrained")
         ax = figure.subplots()
         for values, limits, color, marker, name in (
-            ([r.max_abs_fp32 for r in rows], allowed, ORANGE, "s", "single precision"),
+            ([r.max_abs_fp32 for r in rows], allowed, ORANGE, "s", text("figure.parity.single")),
             ([r.max_abs_fp64 for r in rows], [r.tolerance_fp64 for r in rows], BLUE, "o",
-             "double precision"),
+             text("figure.parity.double")),
         ):  # fmt: skip
             # What is not a number stands at the top, where it cannot be overlooked.
             drawn = np.nan_to_num(np.maximum(values, EXACT), nan=NOT_A_NUMBER)
             ax.plot(x, drawn, marker, color=color, markersize=3.5, label=name)
-            ax.plot(x, limits, color=color, linewidth=1, linestyle=":", label=f"{name}: allowed")
+            label = text("figure.parity.allowed", precision=name)
+            ax.plot(x, limits, color=color, linewidth=1, linestyle=":", label=label)
         ax.set_yscale("log")
         differences = np.array([[row.max_abs_fp32, row.max_abs_fp64] for row in rows])
         top = np.nan_to_num(differences, nan=NOT_A_NUMBER).max()
         ax.set_ylim(EXACT / 5, 20 * max(1.0, top))
         ax.axhline(EXACT, color=GREY, linewidth=0.5)
-        ax.set_ylabel(f"largest absolute difference ({EXACT:.0e}: none)")
+        ax.set_ylabel(text("figure.parity.difference", exact=f"{EXACT:.0e}"))
         _mark_parts(ax, [row.point for row in rows])
         ax.legend(loc="upper left", ncols=2, fontsize=9)
         ax.set_title(_parity_title(rows))
@@ -64,12 +66,9 @@ def parity(rows: Sequence[Row]) -> Figure:
 
 def _parity_title(rows: Sequence[Row]) -> str:
     if different := [row.point for row in rows if not row.ok]:
-        return f"NOT one model: the two versions first differ at {different[0]}"
+        return text("figure.parity.not_one", point=different[0])
     largest = max(row.max_abs_fp64 for row in rows)
-    return (
-        f"One model: at all {len(rows)} points the two versions differ by at most {largest:.0e} "
-        "in double precision"
-    )
+    return text("figure.parity.one", points=str(len(rows)), difference=f"{largest:.0e}")
 
 
 def _mark_parts(ax: Axes, points: Sequence[str]) -> None:
@@ -79,24 +78,29 @@ def _mark_parts(ax: Axes, points: Sequence[str]) -> None:
         width = len(list(members))
         ax.axvline(start - 0.5, color=GREY, linewidth=0.4)
         ticks.append(start + (width - 1) / 2)
-        labels.append(part)
+        labels.append(part.text())
         start += width
     crowded = len(labels) > FEW_PARTS
     rotation, side, size = (90, "center", 8) if crowded else (35, "right", 9)
     ax.set_xticks(ticks, labels, rotation=rotation, ha=side, fontsize=size)
     ax.set_xlim(-1, len(points))
-    ax.set_xlabel("point, in the order of computation")
+    ax.set_xlabel(text("figure.parity.points"))
 
 
-def _part(point: str) -> str:
+def _part(point: str) -> Message:
     stack, _, rest = point.partition(".")
     if stack == "gradient":
-        return "gradients"
+        return message("figure.parity.part.gradients")
     if rest in ("lookup", "embed"):
-        return "embedding"
+        return message("figure.parity.part.embedding")
     if stack in ("encoder", "decoder"):
-        return f"{stack} layer {int(rest.partition('.')[0]) + 1}"
-    return "optimizer step" if stack == "step" else "logits, loss"
+        layer = str(int(rest.partition(".")[0]) + 1)
+        return message(f"figure.parity.part.{stack}", layer=layer)
+    return message("figure.parity.part.step" if stack == "step" else "figure.parity.part.loss")
+
+
+def _name(version: str) -> str:
+    return text(f"label.version.{version}")
 
 
 def paired_training(paired: PairedTraining) -> Figure:
@@ -107,27 +111,25 @@ def paired_training(paired: PairedTraining) -> Figure:
         losses, gaps = figure.subplots(1, 2)
         for version, run in (("pytorch", paired.ours_fp64), ("huggingface", paired.theirs_fp64)):
             color, line = STYLES[version]
-            losses.plot(steps, run.losses, line, color=color, label=NAMES[version])
-        losses.set_title(
-            "Without dropout the two curves are one (double precision)"
-            if paired.ok
-            else "NOT one training: the two runs part"
-        )
-        losses.set_ylabel("training loss, nats per target token")
+            losses.plot(steps, run.losses, line, color=color, label=_name(version))
+        losses.set_title(text("figure.paired.one" if paired.ok else "figure.paired.not_one"))
+        losses.set_ylabel(text("figure.paired.loss"))
         for values, color, marker, name in (
-            (paired.gaps_own_paths(), GREY, "x", "our own two attention paths, single precision"),
-            (paired.gaps_fp32(), ORANGE, "s", "the two versions, single precision"),
-            (paired.gaps_fp64(), BLUE, "o", "the two versions, double precision"),
+            (paired.gaps_own_paths(), GREY, "x", text("figure.paired.own_paths")),
+            (paired.gaps_fp32(), ORANGE, "s", text("figure.paired.fp32")),
+            (paired.gaps_fp64(), BLUE, "o", text("figure.paired.fp64")),
         ):
             gaps.plot(steps, np.maximum(values, EXACT), marker, color=color, ms=4, label=name)
         gaps.set_yscale("log")
-        gaps.set_title(
-            f"Loss difference at most {np.max(paired.gaps_fp64()):.0e} in double precision,\n"
-            f"{np.max(paired.gaps_fp32()):.0e} in single, where rounding grows"
+        title = text(
+            "figure.paired.gaps",
+            double=f"{np.max(paired.gaps_fp64()):.0e}",
+            single=f"{np.max(paired.gaps_fp32()):.0e}",
         )
-        gaps.set_ylabel(f"absolute difference of the losses ({EXACT:.0e}: none)")
+        gaps.set_title(title)
+        gaps.set_ylabel(text("figure.paired.difference", exact=f"{EXACT:.0e}"))
         for ax in (losses, gaps):
-            ax.set_xlabel("optimizer step")
+            ax.set_xlabel(text("figure.axis.step"))
             ax.grid(alpha=0.3)
         losses.legend(fontsize=9)
         gaps.set_ylim(EXACT / 5, 1e2)  # room for the legend
@@ -146,9 +148,9 @@ def training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], dropout:
         figure = Figure(figsize=(12, 7.5), layout="constrained")
         axes = figure.subplots(2, 2)
         figure.suptitle(
-            f"One experiment, two codes: each draws its own dropout masks (rate {dropout})"
+            text("figure.both.dropout", dropout=str(dropout))
             if dropout
-            else "One experiment, two codes: the curves part only by rounding"
+            else text("figure.both.no_dropout")
         )
         train = {
             name: [r for r in lines if r["kind"] == "train"] for name, lines in records.items()
@@ -159,15 +161,15 @@ def training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], dropout:
             _draw_evals(axes[1, 0], evals[name], name, "nll", 1)
             _draw_evals(axes[1, 1], evals[name], name, "exact_match", 100)
         _draw_difference(axes[0, 1], *train.values())
-        axes[0, 0].set_title("Training loss: mean and standard deviation of its batches")
-        axes[0, 0].set_ylabel("nats per target token, smoothed labels")
-        axes[1, 0].set_title("Evaluation NLL, unsmoothed")
-        axes[1, 0].set_ylabel("nats per target token")
-        axes[1, 1].set_title("Exact match on evaluation sentences")
+        axes[0, 0].set_title(text("figure.both.loss"))
+        axes[0, 0].set_ylabel(text("figure.both.loss_unit"))
+        axes[1, 0].set_title(text("figure.both.nll"))
+        axes[1, 0].set_ylabel(text("figure.axis.nats_per_token"))
+        axes[1, 1].set_title(text("figure.both.match"))
         axes[1, 1].set_ylabel("%")
         axes[1, 1].set_ylim(-2, 102)
         for ax in axes.flat:
-            ax.set_xlabel("optimizer step")
+            ax.set_xlabel(text("figure.axis.step"))
             ax.grid(alpha=0.3)
             ax.legend(fontsize=9)
     return figure
@@ -182,7 +184,7 @@ def _draw_spread(ax: Axes, records: Sequence[Mapping[str, Any]], name: str) -> N
     known = [losses[part][np.isfinite(losses[part])] for part in parts]
     mean = np.array([part.mean() if len(part) else np.nan for part in known])
     spread = np.array([part.std() if len(part) else np.nan for part in known])
-    ax.plot(steps, mean, line, color=color, label=NAMES[name])
+    ax.plot(steps, mean, line, color=color, label=_name(name))
     ax.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
 
 
@@ -193,10 +195,11 @@ def _draw_difference(
     pairs = list(zip(ours, theirs, strict=False))
     gaps = [abs((a["loss"] or np.nan) - (b["loss"] or np.nan)) for a, b in pairs]
     steps = [a["step"] for a, _ in pairs]
-    ax.plot(steps, np.maximum(gaps, 1e-8), ".", color=GREEN, markersize=2.5, label="same batch")
+    label = text("figure.both.same_batch")
+    ax.plot(steps, np.maximum(gaps, 1e-8), ".", color=GREEN, markersize=2.5, label=label)
     ax.set_yscale("log")
-    ax.set_ylabel("nats per target token (1e-08: none)")
-    ax.set_title("Absolute difference of the two losses at each step")
+    ax.set_ylabel(text("figure.both.gap_unit"))
+    ax.set_title(text("figure.both.gap"))
 
 
 def _draw_evals(
@@ -206,7 +209,7 @@ def _draw_evals(
     marker, size = ("o", 7) if name == "pytorch" else ("s", 4)
     steps = [record["step"] for record in records]
     values = [np.nan if r[key] is None else factor * r[key] for r in records]
-    ax.plot(steps, values, line, color=color, marker=marker, markersize=size, label=NAMES[name])
+    ax.plot(steps, values, line, color=color, marker=marker, markersize=size, label=_name(name))
 
 
 def ratios(rows: Sequence[Quantity]) -> Figure:
@@ -231,7 +234,7 @@ def ratios(rows: Sequence[Quantity]) -> Figure:
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
         ax.set_xlabel("Hugging Face / PyTorch")
-        ax.set_title("The two runs side by side (Hugging Face : PyTorch)")
+        ax.set_title(text("figure.ratios.title"))
         ax.grid(axis="x", alpha=0.3)
     return figure
 
@@ -250,18 +253,19 @@ def cross_attention(sentence: SharedSentence) -> Figure:
         for line, (name, maps) in zip(axes, weights.items(), strict=True):
             for head, ax in enumerate(line):
                 image = ax.imshow(maps[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
-                ax.set_title(f"{SHORT_NAMES[name]}, head {head + 1}", fontsize=10)
+                title = text("figure.shared.head", version=SHORT_NAMES[name], head=str(head + 1))
+                ax.set_title(title, fontsize=10)
         for ax in axes[-1]:
             label_tokens(ax.xaxis, sentence.src_pieces, 8 * shrink, rotation=90)
         for ax in axes[:, 0]:
             label_tokens(ax.yaxis, sentence.tgt_pieces, 8 * shrink)
-        figure.supxlabel("source token (key)")
-        figure.supylabel("target token that the query predicts")
-        figure.colorbar(image, ax=axes, label="attention weight", shrink=0.8)
-        figure.suptitle(
-            f"The same sentence in both trained models, decoder layer {sentence.layer + 1}:\n"
-            f"weights differ by at most {difference:.2g}"
+        figure.supxlabel(SOURCE_KEY.text())
+        figure.supylabel(PREDICTED.text())
+        figure.colorbar(image, ax=axes, label=WEIGHT.text(), shrink=0.8)
+        title = text(
+            "figure.shared.title", layer=str(sentence.layer + 1), difference=f"{difference:.2g}"
         )
+        figure.suptitle(title)
     return figure
 
 

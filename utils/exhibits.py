@@ -70,7 +70,10 @@ def of_alignment(found: Alignment) -> Iterator[Exhibit]:
                 "layer": best.layer,
                 "head": best.head,
                 "sentence": text,
-                "axes": {"x": "source token", "y": alignment_figures.QUERIES[best.shift]},
+                "axes": {
+                    "x": "source token",
+                    "y": alignment_figures.QUERIES[best.shift].text("en"),
+                },
             },
         )
 
@@ -124,9 +127,15 @@ def _maps(inspection: Inspection) -> Iterator[Exhibit]:
                 "layer": int(layer),
                 "head": "all",
                 "sentence": sentence.src,
-                "axes": dict(zip("yx", attention_figures.axis_names(attention), strict=True)),
+                "axes": _map_axes(attention),
             },
         )
+
+
+def _map_axes(attention: str) -> dict[str, str]:
+    """The axes of an attention's map, for the manifest."""
+    rows, columns = attention_figures.axis_names(attention)
+    return {"y": rows.text("en"), "x": columns.text("en")}
 
 
 def _attention(inspection: Inspection) -> Iterator[Exhibit]:
@@ -206,7 +215,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             "layer": int(last.split(".")[1]) + 1,
             "head": [head + 1 for head in heads],
             "sentence": first.src,
-            "axes": dict(zip("yx", attention_figures.axis_names(last), strict=True)),
+            "axes": _map_axes(last),
         },
     )
 

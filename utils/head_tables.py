@@ -10,6 +10,8 @@ from matplotlib.image import AxesImage
 
 from utils.analysis import Labelled
 from utils.attention_figures import DPI, SUBTITLE_SIZE
+from utils.language import Message, message, text
+from utils.names import attention_name, quantity_name, unit_name
 from utils.visualization import GREY, font_settings
 
 
@@ -29,10 +31,9 @@ def head_statistics(stats: Mapping[str, Labelled]) -> Figure:
             bounded = result.unit in ("0 to 1", "cosine")
             limits = (0, 1 if bounded else _limits(result.values)[1])
             image = _draw_table(ax, result.values, attentions, heads, limits)
-            lowest, highest = _ends(result)
-            title = f"{result.name}\nfrom {lowest}\nto {highest}"
+            title = text("figure.table.title", quantity=quantity_name(result.name), **_ends(result))
             ax.set_title(title, fontsize=SUBTITLE_SIZE)
-            figure.colorbar(image, ax=ax, label=result.unit, pad=0.02)
+            figure.colorbar(image, ax=ax, label=unit_name(result.unit).text(), pad=0.02)
     return figure
 
 
@@ -53,10 +54,9 @@ def qkv_by_layer(stats: Mapping[str, Labelled]) -> Figure:
             for ax, vector, values in zip(line, vectors, result.values, strict=True):
                 image = _draw_table(ax, values, attentions, heads, limits)
                 ax.set_title(vector, fontsize=SUBTITLE_SIZE)
-            lowest, highest = _ends(result)
-            title = f"{result.name}: from {lowest} to {highest}\n{vectors[1]}"
-            line[1].set_title(title, fontsize=SUBTITLE_SIZE)
-            figure.colorbar(image, ax=line, label=result.unit, pad=0.01)
+            title = text("figure.table.line", quantity=quantity_name(result.name), **_ends(result))
+            line[1].set_title(f"{title}\n{vectors[1]}", fontsize=SUBTITLE_SIZE)
+            figure.colorbar(image, ax=line, label=unit_name(result.unit).text(), pad=0.01)
     return figure
 
 
@@ -76,8 +76,9 @@ def _draw_table(
     image = ax.imshow(values, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto")
     ax.set_facecolor(GREY)
     ax.set_xticks(range(len(heads)), heads, fontsize=8)
-    ax.set_yticks(range(len(attentions)), attentions, fontsize=8)
-    ax.set_xlabel("head")
+    names = [attention_name(attention).text() for attention in attentions]
+    ax.set_yticks(range(len(attentions)), names, fontsize=8)
+    ax.set_xlabel(text("figure.axis.head"))
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             color = "black" if image.norm(value) > 0.6 else "white"
@@ -100,13 +101,24 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return (known.min(), known.max()) if known.size else (0, 1)
 
 
-def _ends(result: Labelled) -> tuple[str, str]:
-    """Smallest and largest value, and whose they are."""
+def _ends(result: Labelled) -> dict[str, Message]:
+    """``lowest`` and ``highest`` value, and whose they are."""
     if np.isnan(result.values).all():
-        return "nothing", "nothing"
-    found = []
-    for flat in (np.nanargmin(result.values), np.nanargmax(result.values)):
+        nothing = message("figure.table.nothing")
+        return {"lowest": nothing, "highest": nothing}
+    found = {}
+    for end, flat in (
+        ("lowest", np.nanargmin(result.values)),
+        ("highest", np.nanargmax(result.values)),
+    ):
         index = np.unravel_index(flat, result.values.shape)
-        *where, head = (labels[i] for labels, i in zip(result.axes.values(), index, strict=True))
-        found.append(f"{_number(result.values[index])} ({', '.join(where)}, head {head})")
-    return found[0], found[1]
+        *vector, attention, head = (
+            labels[i] for labels, i in zip(result.axes.values(), index, strict=True)
+        )
+        found[end] = message(
+            "figure.table.end",
+            value=_number(result.values[index]),
+            where=", ".join([*vector, attention_name(attention).text()]),
+            head=head,
+        )
+    return found

@@ -11,6 +11,7 @@ import json
 import locale
 import os
 import sys
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,24 @@ def message(key: str, **values: str | Message) -> Message:
 def text(key: str, **values: str | Message) -> str:
     """A message in the language in use."""
     return Message(key, values).text()
+
+
+def capitalized(text: str) -> str:
+    """``text`` as it begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def display_width(text: str) -> int:
+    """Columns that a terminal takes for ``text``: two for each Hangul syllable."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def padded(text: str, columns: int) -> str:
+    """``text`` and spaces, as wide as ``columns`` on a terminal."""
+    return text + " " * (columns - display_width(text))
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from utils.language import capitalized, text
+from utils.names import attention_name, layer_name, quantity_name, state_name, unit_name
 from utils.tokenizer import SPECIAL_TOKENS
 from utils.visualization import BLUE, GREEN, GREY, ORANGE, drawable, font_settings, label_tokens
 
@@ -50,14 +52,19 @@ def ffn_activity(activity: Mapping[str, Labelled]) -> Figure:
             ax = shared = figure.add_subplot(grid[row, 0], sharex=shared, sharey=shared)
             _draw_histogram(ax, histogram.values[row], np.array(edges), layer)
         shared.tick_params(labelbottom=True)
-        shared.set_xlabel("value before the activation function (grey: silenced)")
-        figure.axes[0].set_title(f"{histogram.unit.capitalize()} in each bin", fontsize=10)
+        shared.set_xlabel(text("figure.ffn.value"))
+        figure.axes[0].set_title(text("figure.ffn.bins"), fontsize=10)
         _draw_silence(figure.add_subplot(grid[:, 1]), sparsity, dead, activity["tokens"])
         quiet, lively = sparsity.values.argmax(), sparsity.values.argmin()
-        figure.suptitle(
-            f"{sparsity.name.capitalize()}: from {sparsity.values[lively]:.0%} in "
-            f"{layers[lively]} to {sparsity.values[quiet]:.0%} in {layers[quiet]}"
+        title = text(
+            "figure.ffn.title",
+            quantity=quantity_name(sparsity.name),
+            low=f"{sparsity.values[lively]:.0%}",
+            lively=layer_name(layers[lively]),
+            high=f"{sparsity.values[quiet]:.0%}",
+            quiet=layer_name(layers[quiet]),
         )
+        figure.suptitle(capitalized(title))
     return figure
 
 
@@ -68,7 +75,7 @@ def _draw_histogram(ax: Axes, shares: np.ndarray, edges: np.ndarray, layer: str)
             stop = None if part.stop is None else part.stop + 1
             ax.stairs(shares[part], edges[part.start : stop], fill=True, color=color)
     ax.axvline(0, color="black", linewidth=0.6)
-    ax.set_ylabel(layer, rotation=0, ha="right", va="center")
+    ax.set_ylabel(layer_name(layer).text(), rotation=0, ha="right", va="center")
     ax.set_xlim(edges[0], edges[-1])
     ax.tick_params(labelbottom=False, labelsize=8)
 
@@ -76,15 +83,17 @@ def _draw_histogram(ax: Axes, shares: np.ndarray, edges: np.ndarray, layer: str)
 def _draw_silence(ax: Axes, sparsity: Labelled, dead: Labelled, tokens: Labelled) -> None:
     """Bars of silent activations and of dead units, a pair for each layer."""
     y = np.arange(len(sparsity.values))
-    for values, shift, color, name in (
-        (sparsity.values, -0.18, GREY, f"{sparsity.name}, % of values"),
-        (dead.values, 0.18, ORANGE, f"{dead.name}, % of units"),
-    ):
-        ax.barh(y + shift, 100 * values, height=0.34, color=color, label=name)
-        for place, value in zip(y + shift, 100 * values, strict=True):
+    for result, shift, color, per in ((sparsity, -0.18, GREY, "values"),
+                                      (dead, 0.18, ORANGE, "units")):  # fmt: skip
+        values = 100 * result.values
+        label = text(f"figure.ffn.of_{per}", quantity=quantity_name(result.name))
+        ax.barh(y + shift, values, height=0.34, color=color, label=label)
+        for place, value in zip(y + shift, values, strict=True):
             ax.text(value + 1, place, f"{value:.1f}", va="center", fontsize=8)
-    counts = [f"{layer}\n{n:,} tokens" for layer, n in
-              zip(tokens.axes["layer"], tokens.values, strict=True)]  # fmt: skip
+    counts = [
+        text("figure.ffn.tokens", layer=layer_name(layer), number=f"{number:,}")
+        for layer, number in zip(tokens.axes["layer"], tokens.values, strict=True)
+    ]
     ax.set_yticks(y, counts, fontsize=8)
     ax.set_ylim(len(y) - 0.5, -0.5)
     ax.set_xlim(0, 112)
@@ -105,18 +114,26 @@ def neuron_table(neurons: Sequence[Neuron]) -> Figure:
     with matplotlib.rc_context(font_settings()):
         figure, ax = _page(len(neurons), width, 1.5)
         image = _draw_table(ax, values, texts, norm, "Blues")
-        figure.colorbar(image, ax=ax, label="highest activation")
-        rows = [f"{n.layer}, unit {n.unit + 1}  ({n.selectivity:.2f})" for n in neurons]
+        figure.colorbar(image, ax=ax, label=text("figure.neurons.value"))
+        rows = [f"{_unit_name(n)}  ({n.selectivity:.2f})" for n in neurons]
         ax.set_yticks(range(len(rows)), rows, fontsize=LABEL)
         ax.set_xticks(range(width), [_ordinal(n + 1) for n in range(width)], fontsize=LABEL)
-        ax.set_xlabel("tokens, by their highest activation of the unit")
-        ax.set_ylabel("unit (selectivity)")
+        ax.set_xlabel(text("figure.neurons.tokens"))
+        ax.set_ylabel(text("figure.neurons.units"))
         _separate(ax, [neuron.layer for neuron in neurons])
         ax.set_title(
-            f"What single units react to: most selective is {best.layer}, unit {best.unit + 1} "
-            f"({best.selectivity:.2f})",
+            text(
+                "figure.neurons.title",
+                unit=_unit_name(best),
+                selectivity=f"{best.selectivity:.2f}",
+            )
         )
     return figure
+
+
+def _unit_name(neuron: Neuron) -> str:
+    """A unit as a reader calls it, counted from 1."""
+    return text("figure.neurons.unit", layer=layer_name(neuron.layer), unit=str(neuron.unit + 1))
 
 
 def neighbours_table(neighbours: Sequence[Neighbours]) -> Figure:
@@ -128,13 +145,18 @@ def neighbours_table(neighbours: Sequence[Neighbours]) -> Figure:
     with matplotlib.rc_context(font_settings()):
         figure, ax = _page(len(neighbours), width, 1.5)
         image = _draw_table(ax, values, texts, Normalize(0, 1), "Blues")
-        figure.colorbar(image, ax=ax, label="cosine of the two embeddings")
+        figure.colorbar(image, ax=ax, label=text("figure.neighbours.cosine"))
         label_tokens(ax.yaxis, [row.token for row in neighbours], LABEL)
         _mark_special(ax.get_yticklabels())
         ax.set_xticks(range(width), [_ordinal(n + 1) for n in range(width)], fontsize=LABEL)
-        ax.set_xlabel("nearest embeddings")
-        ax.set_ylabel("token")
-        title = f"Closest are {drawable(token)} and {drawable(other)}: cosine {cosine:.2f}"
+        ax.set_xlabel(text("figure.neighbours.nearest"))
+        ax.set_ylabel(text("figure.axis.token"))
+        title = text(
+            "figure.neighbours.title",
+            token=drawable(token),
+            other=drawable(other),
+            cosine=f"{cosine:.2f}",
+        )
         ax.set_title(title, parse_math=False)
     return figure
 
@@ -157,22 +179,23 @@ def logit_lens(lens: LogitLens) -> Figure:
             box = Rectangle((column - 0.48, row - 0.44), 0.96, 0.88)
             box.set(fill=False, edgecolor=GREEN, linewidth=1.8)
             ax.add_patch(box)
-        figure.colorbar(image, ax=ax, label="probability of the token shown")
+        figure.colorbar(image, ax=ax, label=text("figure.lens.probability"))
         label_tokens(ax.yaxis, labels, LABEL)
         _mark_special(ax.get_yticklabels())
-        ax.set_xticks(range(len(layers)), layers, fontsize=LABEL)
-        ax.set_xlabel("most probable token after the layer\nframed: it is the right one;  "
-                      "#n: rank of the right one")  # fmt: skip
-        ax.set_ylabel("right token")
+        names = [layer_name(layer).text() for layer in layers]
+        ax.set_xticks(range(len(layers)), names, fontsize=LABEL)
+        ax.set_xlabel(text("figure.lens.layers"))
+        ax.set_ylabel(text("figure.lens.right"))
         found = ", ".join(f"{share:.0%}" for share in shares)
-        ax.set_title(f"Logit lens: right tokens\nafter each decoder layer: {found}", fontsize=11)
+        ax.set_title(text("figure.lens.title", shares=found), fontsize=11)
     return figure
 
 
 def head_ablation(ablation: HeadAblation) -> Figure:
     """How the scores change with each head silenced."""
     nll, match = ablation.nll, ablation.exact_match
-    attentions, heads = list(nll.axes["attention"]), list(nll.axes["head"])
+    attentions = [attention_name(name).text() for name in nll.axes["attention"]]
+    heads = [text("label.head", head=label.removeprefix("head ")) for label in nll.axes["head"]]
     attention, head = ablation.most_important
     with matplotlib.rc_context(font_settings()):
         size = (3.6 + 1.3 * len(heads), max(4.4, 2.6 + 0.4 * len(attentions)))
@@ -180,28 +203,32 @@ def head_ablation(ablation: HeadAblation) -> Figure:
         figure.set_layout_engine("constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for ax, values, form, cmap, label, whole in (
-            (axes[0], nll.values, "{:+.3f}", DIVERGING, f"NLL change, {nll.unit}",
-             f"NLL {ablation.baseline_nll:.3f}"),
+            (axes[0], nll.values, "{:+.3f}", DIVERGING,
+             text("figure.ablation.nll", unit=unit_name(nll.unit)),
+             text("figure.ablation.whole_nll", nll=f"{ablation.baseline_nll:.3f}")),
             (axes[1], 100 * match.values, "{:+.1f}", DIVERGING.removesuffix("_r"),
-             "exact match change, percentage points",
-             f"exact match {ablation.baseline_exact_match:.1%}"),
+             text("figure.ablation.match"),
+             text("figure.ablation.whole_match", match=f"{ablation.baseline_exact_match:.1%}")),
         ):  # fmt: skip
             largest = np.nanmax(np.abs(values)) or 1.0
             texts = [[("" if np.isnan(v) else form.format(v), "") for v in row] for row in values]
             image = _draw_table(ax, values, texts, Normalize(-largest, largest), cmap)
             figure.colorbar(image, ax=ax, label=label)
             ax.set_xticks(range(len(heads)), heads, fontsize=LABEL)
-            ax.set_title(f"{whole} with all heads", fontsize=10)
+            ax.set_title(whole, fontsize=10)
         axes[0].set_yticks(range(len(attentions)), attentions)
         box = Rectangle((head - 0.5, attention - 0.5), 1, 1)
         box.set(fill=False, edgecolor=GREEN, linewidth=2.5)
         axes[0].add_patch(box)
-        figure.suptitle(
-            f"Most important: {heads[head]} of {attentions[attention]}. With it silenced, NLL "
-            f"changes by {nll.values[attention, head]:+.3f} nats per target token\nand exact "
-            f"match by {100 * match.values[attention, head]:+.1f} percentage points "
-            f"({ablation.num_sentences} sentences)"
+        title = text(
+            "figure.ablation.title",
+            head=heads[head],
+            attention=attentions[attention],
+            nll=f"{nll.values[attention, head]:+.3f}",
+            match=f"{100 * match.values[attention, head]:+.1f}",
+            sentences=str(ablation.num_sentences),
         )
+        figure.suptitle(title)
     return figure
 
 
@@ -217,10 +244,7 @@ def layer_trajectories(trajectories: Mapping[str, Trajectories]) -> Figure:
         axes = figure.subplots(1, len(trajectories), squeeze=False)[0]
         for ax, (stack, part) in zip(axes, trajectories.items(), strict=True):
             _draw_ways(figure, ax, part)
-            ax.set_title(
-                f"{stack}, from {part.steps[0]} to {part.steps[-1]}: "
-                f"the plane holds {part.shares.sum():.0%} of the variance"
-            )
+            ax.set_title(_ways_title(stack, part))
     return figure
 
 
@@ -231,12 +255,17 @@ def training_trajectories(trajectories: Trajectories) -> Figure:
         figure = Figure(figsize=size, layout="constrained")
         ax = figure.subplots()
         _draw_ways(figure, ax, trajectories)
-        steps = trajectories.steps
-        ax.set_title(
-            f"Embeddings from {steps[0]} to {steps[-1]}: "
-            f"the plane holds {trajectories.shares.sum():.0%} of their variance"
-        )
+        ax.set_title(_ways_title("training", trajectories))
     return figure
+
+
+def _ways_title(what: str, part: Trajectories) -> str:
+    return text(
+        f"figure.ways.{what}",
+        first=state_name(part.steps[0]),
+        last=state_name(part.steps[-1]),
+        share=f"{part.shares.sum():.0%}",
+    )
 
 
 def _draw_ways(figure: Figure, ax: Axes, part: Trajectories) -> None:
@@ -263,11 +292,12 @@ def _draw_ways(figure: Figure, ax: Axes, part: Trajectories) -> None:
             )  # fmt: skip
             _mark_special([name])
     for marker, face, label in (("o", "white", part.steps[0]), ("o", GREY, part.steps[-1])):
-        ax.plot([], [], marker, markerfacecolor=face, color=GREY, label=label)
+        name = state_name(label).text()
+        ax.plot([], [], marker, markerfacecolor=face, color=GREY, label=name)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8, frameon=False)
-    for name, axis, share in zip(("first", "second"), (ax.xaxis, ax.yaxis), part.shares,
-                                 strict=True):  # fmt: skip
-        axis.set_label_text(f"{name} principal component ({share:.0%} of variance)")
+    for number, (axis, share) in enumerate(zip((ax.xaxis, ax.yaxis), part.shares, strict=True)):
+        name = text(f"figure.ways.component_{number + 1}", share=f"{share:.0%}")
+        axis.set_label_text(name)
 
 
 def _draw_way(ax: Axes, points: np.ndarray, color: str) -> None:
@@ -335,9 +365,9 @@ def _draw_table(
             style["in_layout"] = False  # within the axes: no need to be measured
             place, side = (column - 0.43, "left") if note else (column, "center")
             size = LABEL * min(1.0, MOST_LETTERS / max(len(token), 1))
-            text = ax.text(place, row, drawable(token), ha=side, fontsize=size, **style)
-            text.set_parse_math(False)
-            _mark_special([text])
+            drawn = ax.text(place, row, drawable(token), ha=side, fontsize=size, **style)
+            drawn.set_parse_math(False)
+            _mark_special([drawn])
             if note:
                 ax.text(column + 0.46, row, note, ha="right", fontsize=LABEL - 1, **style)
     ax.tick_params(length=0)
@@ -346,10 +376,10 @@ def _draw_table(
 
 def _mark_special(texts: Iterable[Text]) -> None:
     """Put a frame around <s>, </s> and their like, which no text can spell."""
-    for text in texts:
-        if text.get_text() in SPECIAL_TOKENS:
-            text.set_color(ORANGE)
-            text.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "ec": ORANGE, "lw": 0.8})
+    for drawn in texts:
+        if drawn.get_text() in SPECIAL_TOKENS:
+            drawn.set_color(ORANGE)
+            drawn.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "ec": ORANGE, "lw": 0.8})
 
 
 def _separate(ax: Axes, groups: Sequence[str]) -> None:
@@ -363,4 +393,4 @@ def _separate(ax: Axes, groups: Sequence[str]) -> None:
 
 def _ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th; for the small numbers of ranks."""
-    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(number, "th")
+    return text(f"figure.rank.{number if number <= 3 else 'n'}", number=str(number))

@@ -2,11 +2,11 @@
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
+from utils.language import display_width
 from utils.operations import Kind
 from utils.trace import Statistics, Step, Trace
 
@@ -322,11 +322,3 @@ def _clipped(piece: str) -> str:
     while display_width(piece) > _WIDEST_TOKEN:
         piece = piece[:-2] + "~"
     return piece
-
-
-def display_width(text: str) -> int:
-    """Columns that a terminal takes for ``text``: two for each Hangul syllable."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )

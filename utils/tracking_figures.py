@@ -10,22 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils import timelines
-from utils.analysis import Labelled, attention_label, layer_label
+from utils.analysis import Labelled, attention_label
 from utils.attention_figures import map_grid
 from utils.history import History
+from utils.language import capitalized, text
+from utils.names import attention_name, layer_name, role_name, site_name, unit_name
 from utils.visualization import BLUE, GREEN, ORANGE, font_settings
 
 SITE_COLORS = {"encoder self": BLUE, "decoder self": GREEN, "decoder cross": ORANGE}
 STACK_COLORS = {"encoder": BLUE, "decoder": ORANGE}
 LINES = ("-", "--", ":", "-.")  # by layer
 MARKERS = "osv^Dx"
-QUANTITIES = {
-    "norm": "mean norm",
-    "cosine_to_first": "cosine to the start",
-    "effective_rank": "effective rank",
-}
-ROLES = {"q": "Q", "k": "K", "v": "V", "o": "output W_O", "ffn1": "FFN 1", "ffn2": "FFN 2",
-         "norm": "LayerNorm", "embedding": "embedding"}  # fmt: skip
+QUANTITIES = ("norm", "cosine_to_first", "effective_rank")
 ROLE_COLORS = {"q": "#0072B2", "k": "#56B4E9", "v": "#009E73", "o": "#F0E442", "ffn1": "#D55E00",
                "ffn2": "#E69F00", "norm": "#CC79A7", "embedding": "#000000"}  # fmt: skip
 MOST_HEADS, MOST_STEPS = 4, 5
@@ -41,15 +37,17 @@ def qkv_evolution(history: History, title: str) -> Figure:
         figure = Figure(figsize=(13, 9))
         axes = figure.subplots(3, 3, sharex=True, sharey="row")
         figure.subplots_adjust(0.07, 0.115, 0.99, 0.9, wspace=0.04, hspace=0.08)
-        for row, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
+        for row, quantity in zip(axes, QUANTITIES, strict=True):
             for ax, kind in zip(row, "qkv", strict=True):
                 _draw_attentions(ax, tables[quantity], f".{kind}")
-            unit = tables[quantity].unit
-            row[0].set_ylabel(label if quantity == "norm" else f"{label}\n({unit})")
-        for ax, name in zip(axes[0], ("queries Q", "keys K", "values V"), strict=True):
-            ax.set_title(name)
+            label, unit = text(f"figure.qkv.{quantity}"), tables[quantity].unit
+            row[0].set_ylabel(
+                label if quantity == "norm" else f"{label}\n({unit_name(unit).text()})"
+            )
+        for ax, kind in zip(axes[0], "qkv", strict=True):
+            ax.set_title(text(f"figure.qkv.{kind}"))
         for ax in axes[-1]:
-            ax.set_xlabel("optimizer step")
+            ax.set_xlabel(text("figure.axis.step"))
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=6, fontsize=9
         )
@@ -61,26 +59,24 @@ def _qkv_finding(cosines: Labelled) -> str:
     """Which vectors training turned the most."""
     last = cosines.values[:, -1]
     attention, _, kind = cosines.axes["name"][int(last.argmin())].rpartition(".")
-    return (
-        f"Training turned the {kind.upper()} of {attention_label(attention)}-attention the most: "
-        f"cosine {last.min():.2f} to the start"
+    return text(
+        "figure.qkv.finding",
+        vector=kind.upper(),
+        attention=attention_name(attention),
+        cosine=f"{last.min():.2f}",
     )
 
 
 def attention_numbers(history: History, title: str) -> Figure:
     """Entropy, diagonality and likeness of the heads over training."""
-    quantities = {
-        "entropy": "entropy (nats)",
-        "diagonality": "diagonality (0 to 1)",
-        "similarity": "likeness of the heads\n(mean cosine of their rows)",
-    }
+    quantities = ("entropy", "diagonality", "similarity")
     with matplotlib.rc_context(font_settings()):
         figure = Figure(figsize=(13, 4.6), layout="constrained")
-        for ax, (quantity, label) in zip(figure.subplots(1, 3), quantities.items(), strict=True):
+        for ax, quantity in zip(figure.subplots(1, 3), quantities, strict=True):
             table = timelines.timeline(history.records, "attention", quantity)
             _draw_attentions(ax, table, "")
-            ax.set_ylabel(label)
-            ax.set_xlabel("optimizer step")
+            ax.set_ylabel(text(f"figure.heads.{quantity}"))
+            ax.set_xlabel(text("figure.axis.step"))
         _legend_below(figure, figure.axes[0])
         figure.suptitle(f"{title}\n{_entropy_finding(history.records)}")
     return figure
@@ -93,11 +89,15 @@ def _entropy_finding(records: Sequence[Mapping[str, Any]]) -> str:
     place = max(i for i, name in enumerate(names) if name.endswith("cross_attn"))
     before, after = entropies.values[place, [0, -1]]
     steps = entropies.axes["step"]
-    change = "narrows" if after < before else "widens"
-    return (
-        f"{attention_label(names[place]).capitalize()}-attention {change}: entropy {before:.2f} "
-        f"nats at step {int(steps[0]):,}, {after:.2f} at step {int(steps[-1]):,}"
+    finding = text(
+        "figure.heads.narrows" if after < before else "figure.heads.widens",
+        attention=attention_name(names[place]),
+        before=f"{before:.2f}",
+        first=f"{int(steps[0]):,}",
+        after=f"{after:.2f}",
+        last=f"{int(steps[-1]):,}",
     )
+    return capitalized(finding)
 
 
 def attention_evolution(history: History, title: str) -> Figure:
@@ -107,7 +107,13 @@ def attention_evolution(history: History, title: str) -> Figure:
     steps = [list(maps)[i] for i in chosen]
     num_heads = min(MOST_HEADS, len(maps[steps[0]][attention][0]))
     grid = [
-        [(maps[step][attention][0][head], f"head {head + 1}, step {step:,}") for step in steps]
+        [
+            (
+                maps[step][attention][0][head],
+                text("figure.maps.head_at_step", head=str(head + 1), step=f"{step:,}"),
+            )
+            for step in steps
+        ]
         for head in range(num_heads)
     ]
     return _map_grid(grid, history, f"{title}\n{_entropy_finding(history.records)}")
@@ -117,9 +123,9 @@ def attention_at_step(history: History, step: int, title: str) -> Figure:
     """Cross-attention of the last layer on one sentence after one step: all heads."""
     attention = history.last_cross_attention()
     heads = history.maps[step][attention][0][: 2 * MOST_HEADS]
-    row = [(weights, f"head {head + 1}") for head, weights in enumerate(heads)]
-    title = f"{title}\n{attention_label(attention).capitalize()}-attention after step {step:,}"
-    return _map_grid([row], history, title)
+    row = [(weights, text("label.head", head=str(head + 1))) for head, weights in enumerate(heads)]
+    when = text("figure.maps.after_step", attention=attention_name(attention), step=f"{step:,}")
+    return _map_grid([row], history, f"{title}\n{capitalized(when)}")
 
 
 def _map_grid(grid: Any, history: History, title: str) -> Figure:
@@ -128,8 +134,6 @@ def _map_grid(grid: Any, history: History, title: str) -> Figure:
         query_pieces=history.tgt_pieces[0],
         key_pieces=history.src_pieces[0],
         title=title,
-        query_name="target token that the query predicts",
-        key_name="source token (key)",
     )
 
 
@@ -142,11 +146,11 @@ def gradient_flow(history: History, title: str) -> Figure:
         finding = _draw_depths(figure, axes[0, 0], records)
         _draw_layers_and_sites(figure, axes[0, 1], records)
         _draw_roles(axes[1, 0], records, "gradient_norm")
-        axes[1, 0].set_ylabel("norm of the gradient, mean over layers")
-        axes[1, 0].set_title("Gradient by kind of weight")
+        axes[1, 0].set_ylabel(text("figure.gradient.by_role_norm"))
+        axes[1, 0].set_title(text("figure.gradient.by_role"))
         _draw_roles(axes[1, 1], records, "update_ratio")
-        axes[1, 1].set_ylabel("norm of the update / norm of the weight")
-        axes[1, 1].set_title("What one step changes")
+        axes[1, 1].set_ylabel(text("figure.gradient.update_ratio"))
+        axes[1, 1].set_title(text("figure.gradient.update"))
         axes[1, 1].legend(fontsize=8, ncols=2)
         figure.suptitle(f"{title}\n{finding}")
     return figure
@@ -161,23 +165,25 @@ def _draw_depths(figure: Figure, ax: Axes, records: Sequence[Mapping[str, Any]])
     for i in chosen:
         for stack in STACK_COLORS:
             places = [p for p, name in enumerate(names) if name.startswith(stack)]
-            label = f"step {records[i]['step']:,}" if stack == "encoder" else None
+            step = text("label.state.step", number=f"{records[i]['step']:,}")
+            label = step if stack == "encoder" else None
             ax.plot(
                 places, table.values[places, i], "-", color=colors[i], marker="o", markersize=4,
                 label=label,
             )  # fmt: skip
-    labels = [layer_label(name) for name in names]
+    labels = [layer_name(name).text() for name in names]
     ax.set_xticks(range(len(names)), labels, rotation=35, ha="right", fontsize=8)
     _log_scale(ax, table.values)
-    ax.set_ylabel("norm of a token's gradient")
-    ax.set_title("Gradient in the residual stream")
+    ax.set_ylabel(text("figure.gradient.residual_norm"))
+    ax.set_title(text("figure.gradient.residual"))
     ax.legend(fontsize=8)
     ax.grid(alpha=0.3)
     encoder = [p for p, name in enumerate(names) if name.startswith("encoder")]
     first, last = table.values[encoder[0], -1], table.values[encoder[-1], -1]
-    return (
-        f"At step {records[-1]['step']:,} the gradient at the encoder's input is "
-        f"{first / max(last, 1e-30):.2f} times that at its output"
+    return text(
+        "figure.gradient.finding",
+        step=f"{records[-1]['step']:,}",
+        ratio=f"{first / max(last, 1e-30):.2f}",
     )
 
 
@@ -187,21 +193,19 @@ def _draw_layers_and_sites(figure: Figure, ax: Axes, records: Sequence[Mapping[s
     with np.errstate(divide="ignore"):
         values = np.log10(table.values[:, :, -1])
     image = ax.imshow(np.where(np.isfinite(values), values, np.nan), cmap="viridis", aspect="auto")
-    sites = []
-    for site in table.axes["site"]:
-        attention, _, role = site.rpartition(".")
-        sites.append(f"{attention.removesuffix('_attn')} {ROLES[role]}".strip())
+    sites = [site_name(site).text() for site in table.axes["site"]]
+    layers = [layer_name(layer).text() for layer in table.axes["layer"]]
     ax.set_xticks(range(len(sites)), sites, rotation=90, fontsize=8)
-    ax.set_yticks(range(len(table.axes["layer"])), table.axes["layer"], fontsize=8)
-    ax.set_title(f"Gradient by layer and site, step {records[-1]['step']:,}")
-    figure.colorbar(image, ax=ax, label="log10 of the norm")
+    ax.set_yticks(range(len(layers)), layers, fontsize=8)
+    ax.set_title(text("figure.gradient.sites", step=f"{records[-1]['step']:,}"))
+    figure.colorbar(image, ax=ax, label=text("figure.gradient.log"))
 
 
 def _draw_roles(ax: Axes, records: Sequence[Mapping[str, Any]], quantity: str) -> None:
     """One line for each kind of weight: the mean over all layers."""
     table = timelines.timeline(records, "weights", quantity)
     steps = [record["step"] for record in records]
-    for (role, label), marker in zip(ROLES.items(), "osv^Dx+*", strict=True):
+    for role, marker in zip(ROLE_COLORS, "osv^Dx+*", strict=True):
         places = [p for p, n in enumerate(table.axes["name"]) if n.rpartition(".")[2] == role]
         if not places:
             continue
@@ -209,11 +213,11 @@ def _draw_roles(ax: Axes, records: Sequence[Mapping[str, Any]], quantity: str) -
         known = ~np.isnan(values).any(axis=0)
         ax.plot(
             np.array(steps)[known], values[:, known].mean(axis=0), marker=marker, markersize=4,
-            linewidth=1.2, color=ROLE_COLORS[role], label=label,
+            linewidth=1.2, color=ROLE_COLORS[role], label=role_name(role).text(),
         )  # fmt: skip
     _log_scale(ax, table.values)
     _step_scale(ax, steps)
-    ax.set_xlabel("optimizer step")
+    ax.set_xlabel(text("figure.axis.step"))
     ax.grid(alpha=0.3)
 
 
@@ -221,15 +225,15 @@ def layers_evolution(history: History, title: str) -> Figure:
     """Feed-forward activations and the residual stream over training, layer by layer."""
     records = history.records
     panels = (
-        ("ffn", "zero_share", "share of activations that are zero"),
-        ("ffn", "dead_share", "share of units that no probed token activates"),
-        ("ffn", "pre_std", "standard deviation before the activation"),
-        ("residual", "norm", "mean norm of a token in the residual stream"),
+        ("ffn", "zero_share"),
+        ("ffn", "dead_share"),
+        ("ffn", "pre_std"),
+        ("residual", "norm"),
     )
     steps = [record["step"] for record in records]
     with matplotlib.rc_context(font_settings()):
         figure = Figure(figsize=(12, 8), layout="constrained")
-        for ax, (group, quantity, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for ax, (group, quantity) in zip(figure.subplots(2, 2).flat, panels, strict=True):
             table = timelines.timeline(records, group, quantity)
             for name, values in zip(table.axes["name"], table.values, strict=True):
                 stack, layer = name.split(".")[:2]
@@ -237,22 +241,24 @@ def layers_evolution(history: History, title: str) -> Figure:
                 ax.plot(
                     steps, values, LINES[number % len(LINES)], color=STACK_COLORS[stack],
                     marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.2,
-                    label=layer_label(name),
+                    label=layer_name(name).text(),
                 )  # fmt: skip
-            ax.set_ylabel(label)
-            ax.set_xlabel("optimizer step")
+            ax.set_ylabel(text(f"figure.layers.{quantity}"))
+            ax.set_xlabel(text("figure.axis.step"))
             _step_scale(ax, steps)
             ax.grid(alpha=0.3)
         _legend_below(figure, figure.axes[-1])  # the residual stream has the most curves
         zero = timelines.timeline(records, "ffn", "zero_share").values.mean(axis=0)
-        figure.suptitle(
-            f"{title}\nFeed-forward layers grow sparser: {zero[0]:.0%} of activations are zero at "
-            f"step {steps[0]:,}, {zero[-1]:.0%} at step {steps[-1]:,}"
-            if zero[-1] > zero[0]
-            else f"{title}\n{zero[-1]:.0%} of feed-forward activations are zero at step "
-            f"{steps[-1]:,}, {zero[0]:.0%} at the start"
-        )
+        figure.suptitle(f"{title}\n{_sparsity_finding(zero, steps)}")
     return figure
+
+
+def _sparsity_finding(zero: np.ndarray, steps: Sequence[int]) -> str:
+    """Whether fewer activations are left after training."""
+    values = {"before": f"{zero[0]:.0%}", "after": f"{zero[-1]:.0%}", "last": f"{steps[-1]:,}"}
+    if zero[-1] > zero[0]:
+        return text("figure.layers.sparser", first=f"{steps[0]:,}", **values)
+    return text("figure.layers.not_sparser", **values)
 
 
 def _draw_attentions(ax: Axes, table: Labelled, ending: str) -> None:
@@ -261,12 +267,13 @@ def _draw_attentions(ax: Axes, table: Labelled, ending: str) -> None:
     for name, values in zip(table.axes["name"], table.values, strict=True):
         if not name.endswith(ending):
             continue
-        stack, layer, site = attention_label(name.removesuffix(ending)).split()
+        attention = name.removesuffix(ending)
+        stack, layer, site = attention_label(attention).split()
         number = int(layer) - 1
         ax.plot(
             steps, values, LINES[number % len(LINES)], color=SITE_COLORS[f"{stack} {site}"],
             marker=MARKERS[number % len(MARKERS)], markersize=3.5, linewidth=1.2,
-            label=f"{stack} {layer} {site}",
+            label=attention_name(attention).text(),
         )  # fmt: skip
     _step_scale(ax, steps)
     ax.grid(alpha=0.3)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from utils.language import text
 from utils.results import log
 
 # Okabe and Ito's colours: told apart by colour-blind readers too, and in print.
@@ -105,13 +106,13 @@ def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:
         axes = figure.subplots(2, 2)
         _draw_losses(axes[0, 0], train, evals)
         _draw_quality(axes[0, 1], evals)
-        _draw_series(axes[1, 0], train, "lr", "learning rate", BLUE)
-        axes[1, 0].set_title("Warm-up, then 1/sqrt(step) (section 5.3)")
-        _draw_series(axes[1, 1], train, "grad_norm", "gradient norm", GREY)
+        _draw_series(axes[1, 0], train, "lr", text("figure.curves.rate"), BLUE)
+        axes[1, 0].set_title(text("figure.curves.rate_title"))
+        _draw_series(axes[1, 1], train, "grad_norm", text("figure.curves.gradient"), GREY)
         axes[1, 1].set_yscale("log")
-        axes[1, 1].set_title("Norm of the gradient before clipping")
+        axes[1, 1].set_title(text("figure.curves.gradient_title"))
         for ax in axes.flat:
-            ax.set_xlabel("optimizer step")
+            ax.set_xlabel(text("figure.axis.step"))
             ax.grid(alpha=0.3)
     return figure
 
@@ -119,30 +120,30 @@ def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:
 def _draw_losses(
     ax: Axes, train: Sequence[dict[str, Any]], evals: Sequence[dict[str, Any]]
 ) -> None:
-    _draw_series(ax, train, "loss", "training loss (smoothed labels)", GREY)
-    _draw_series(ax, evals, "nll", "evaluation NLL", BLUE, marker="o")
-    _draw_series(ax, evals, "nll_other_source", "NLL, source of another sentence", ORANGE, "x")
-    ax.set_ylabel("nats per target token")
+    _draw_series(ax, train, "loss", text("figure.curves.loss"), GREY)
+    _draw_series(ax, evals, "nll", text("figure.curves.nll"), BLUE, marker="o")
+    _draw_series(ax, evals, "nll_other_source", text("figure.curves.other_source"), ORANGE, "x")
+    ax.set_ylabel(text("figure.axis.nats_per_token"))
     ax.legend()
     if evals:
         best = min(evals, key=lambda record: record["nll"])
-        ax.set_title(f"Best evaluation NLL {best['nll']:.3f} at step {best['step']}")
+        ax.set_title(text("figure.curves.best", nll=f"{best['nll']:.3f}", step=str(best["step"])))
 
 
 def _draw_quality(ax: Axes, evals: Sequence[dict[str, Any]]) -> None:
     _draw_series(ax, evals, "bleu", "BLEU", BLUE, marker="o")
     _draw_series(ax, evals, "chrf", "chrF", GREEN, marker="s")
     for key, label, color, marker in (
-        ("exact_match", "exact match (%)", ORANGE, "^"),
-        ("token_accuracy", "token accuracy (%)", GREY, "v"),
+        ("exact_match", text("figure.curves.match"), ORANGE, "^"),
+        ("token_accuracy", text("figure.curves.accuracy"), GREY, "v"),
     ):
         percent = [{"step": r["step"], key: 100 * r[key]} for r in evals]
         _draw_series(ax, percent, key, label, color, marker)
     ax.set_ylim(0, 102)
-    ax.set_ylabel("score, 0 to 100")
+    ax.set_ylabel(text("figure.curves.score"))
     ax.legend()
     if evals:
-        ax.set_title(f"BLEU {evals[-1]['bleu']:.1f} after the last evaluation")
+        ax.set_title(text("figure.curves.bleu", bleu=f"{evals[-1]['bleu']:.1f}"))
 
 
 def _draw_series(

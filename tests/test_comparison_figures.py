@@ -1,7 +1,9 @@
 """Figures with both versions in them: what they show is what was found, and all can be read."""
 
 import copy
+import itertools
 import math
+import re
 import warnings
 
 import matplotlib
@@ -13,7 +15,9 @@ from matplotlib.figure import Figure
 
 from pytorch_version.model import hook_points
 from utils import comparison_figures as figures
+from utils import language
 from utils.findings import Findings, SharedSentence
+from utils.language import display_width, message
 from utils.paired import PairedTraining, ShortRun
 from utils.parity import Row
 from utils.side_by_side import VERSIONS, Quantity, quantities
@@ -222,7 +226,8 @@ def training(gap_fp64=0.0, gap_fp32=1e-7):
     losses = [3.0, 2.5, 2.25, 2.0]
 
     def run(gap):
-        return ShortRun([loss + gap for loss in losses], {"a": torch.ones(1)})
+        weights = {"a": torch.ones(1), "a.w_k.bias": torch.zeros(1)}
+        return ShortRun([loss + gap for loss in losses], weights)
 
     return PairedTraining(run(0), run(gap_fp64), run(0), run(gap_fp32), run(1e-6), True)
 
@@ -324,18 +329,23 @@ def test_the_title_says_whether_dropout_sets_the_runs_apart():
 # Side by side
 
 
+def quantity(name, ours, theirs, form):
+    name, remark = message(f"compare.quantity.{name}"), message("compare.remark.match")
+    return Quantity(name, ours, theirs, form, remark)
+
+
 def test_ratios_are_theirs_to_ours():
     rows = [
-        Quantity("speed, tokens/s", 1000, 500, ",.0f", "why"),
-        Quantity("nothing", 0, 3, "d", "a zero has no ratio"),
-        Quantity("lines", 10, 45, ",d", "why"),
+        quantity("training", 1000, 500, ",.0f"),
+        quantity("memory", 0, 3, "d"),  # a zero has no ratio
+        quantity("code", 10, 45, ",d"),
     ]
     figure = draw(figures.ratios, rows)
     (ax,) = figure.axes
     markers = next(line for line in ax.get_lines() if line.get_marker() == "s")
     assert list(markers.get_xdata()) == [0.5, 4.5]
     names = dict(zip(ax.get_yticks(), (t.get_text() for t in ax.get_yticklabels()), strict=True))
-    assert [names[y] for y in markers.get_ydata()] == ["speed, tokens/s", "lines"]
+    assert [names[y] for y in markers.get_ydata()] == ["training, tokens/s", "lines of code"]
     assert [text.get_text() for text in ax.texts] == ["500 : 1,000", "45 : 10"]
     assert ax.get_xscale() == "log"
     assert "Hugging Face / PyTorch" in ax.get_xlabel()
@@ -346,7 +356,7 @@ def test_ratios_are_theirs_to_ours():
 
 @pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
 def test_values_stay_within_the_axes(factor):
-    rows = [Quantity("words", 1000, 1000 * factor, ",.0f", "why")]
+    rows = [quantity("training", 1000, 1000 * factor, ",.0f")]
     (ax,) = draw(figures.ratios, rows).axes
     frame = ax.get_window_extent()
     assert all(text.get_window_extent().x1 < frame.x1 for text in ax.texts)
@@ -355,7 +365,7 @@ def test_values_stay_within_the_axes(factor):
 # All of them
 
 
-def test_all_figures_are_there_and_described():
+def findings():
     summary = {
         "config": {"dropout": 0.0},
         "metrics": {"eval_nll": 1.0, "bleu": 20.0, "chrf": 30.0, "exact_match": 0.0},
@@ -364,7 +374,7 @@ def test_all_figures_are_there_and_described():
         },
         "parameters": 100, "code_lines": 10, "library_lines": 1000, "alike": 1.0,
     }  # fmt: skip
-    findings = Findings(
+    return Findings(
         there=rows_of(),
         back=rows_of(),
         paired=training(),
@@ -374,7 +384,10 @@ def test_all_figures_are_there_and_described():
         attention=sentence(HANGUL[:3], HANGUL[:2]),
         num_steps=120,
     )
-    found = {name: (figure, record) for name, figure, record in figures.all_figures(findings)}
+
+
+def test_all_figures_are_there_and_described():
+    found = {name: (figure, record) for name, figure, record in figures.all_figures(findings())}
     num_axes = {name: len(figure.axes) for name, (figure, _) in found.items()}
     assert num_axes == {
         "parity": 1, "paired_training": 2, "training_curves": 4, "side_by_side": 1,
@@ -388,4 +401,35 @@ def test_all_figures_are_there_and_described():
     assert found["training_curves"][1]["step"] == 120
     assert found["cross_attention"][1]["layer"] == 2
     assert found["cross_attention"][1]["sentence"] == "a sentence"
-    assert len(quantities(findings.summaries)) == 8  # no memory, for want of a number
+    assert len(quantities(findings().summaries)) == 8  # no memory, for want of a number
+
+
+def test_a_comparison_is_told_and_drawn_in_korean_and_kept_in_english():
+    found = findings()
+    in_english = {
+        "content": found.content(),
+        "records": [record for _, _, record in figures.all_figures(found)],
+    }
+    titles = titles_of(found)
+    language.use("ko")
+    assert found.content() == in_english["content"]
+    assert "letter for letter" in found.content()["remarks"]["BLEU"]
+    assert [record for _, _, record in figures.all_figures(found)] == in_english["records"]
+    hangul = re.compile("[가-힣]")
+    for here, there in zip(titles_of(found), titles, strict=True):
+        assert hangul.search(here), here
+        assert not hangul.search(there), there
+    lines = found.lines()
+    assert "같은 모델입니다" in next(line for line in lines if line.startswith("직접 구현 ->"))
+    start = next(n for n, line in enumerate(lines) if "fp64" in line)
+    table = list(itertools.takewhile(lambda line: line.startswith("  "), lines[start:]))
+    ends = {display_width(re.match(r".*e[-+]\d\d", line).group()) for line in table[1:]}
+    assert len(ends) == 1  # on a terminal
+
+
+def titles_of(found):
+    """What stands above each figure, or above its first axes."""
+    return [
+        figure.get_suptitle() or figure.axes[0].get_title()
+        for _, figure, _ in figures.all_figures(found)
+    ]

@@ -20,7 +20,7 @@ CODE = [ROOT / "main.py", *(p for d in ("utils", "pytorch_version", "huggingface
                             for p in sorted((ROOT / d).rglob("*.py")))]  # fmt: skip
 OF_PAGE = "page."  # the page in a browser names many of its texts by what it shows
 # Those that change with what is before them; only after a word that is written out.
-PARTICLES = "은|는|이|가|을|를|과|와|으로|로|이나|나|이며|며|이랑|랑|아|야"
+PARTICLES = "은|는|이|가|을|를|과|와|으로|로|이나|나|이며|며|이면|면|이고|고|이랑|랑|아|야"
 
 
 def places(form: str) -> set[str]:

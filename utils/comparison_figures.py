@@ -229,7 +229,7 @@ def ratios(rows: Sequence[Quantity]) -> Figure:
         for place, row, value in zip(y, rows, values, strict=True):
             _, ours, theirs = row.cells()
             ax.text(max(value, 1) * 1.12, place, f"{theirs} : {ours}", va="center", fontsize=9)
-        ax.set_yticks(y, [row.name for row in rows])
+        ax.set_yticks(y, [row.name.text() for row in rows])
         ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 10, 25) if low / 1.3 <= t <= high * 3.5]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils import parity, side_by_side
+from utils.language import text
 from utils.paired import PairedTraining
 from utils.parity import Row
 
@@ -72,7 +73,7 @@ class Findings:
                 for name, summary in self.summaries.items()
             },
             "speed": {name: summary["speed"] for name, summary in self.summaries.items()},
-            "remarks": {row.name: row.remark for row in self.quantities()},
+            "remarks": {row.name.text("en"): row.remark.text("en") for row in self.quantities()},
             "translated_alike": self.summaries["pytorch"]["alike"],
             "library_code_lines": self.summaries["pytorch"]["library_lines"],
             "translations": self.side_by_side_translations()[:SHOWN_TRANSLATIONS],
@@ -95,18 +96,18 @@ class Findings:
         """The comparison in words."""
         lines = [
             "",
-            "Parity: largest difference at each stage, scratch weights in MarianMT",
+            text("compare.title.parity"),
             *parity.table(self.there),
-            f"Scratch -> MarianMT: {parity.verdict(self.there)}",
-            f"MarianMT -> scratch: {parity.verdict(self.back)}",
+            text("compare.there", verdict=parity.verdict(self.there)),
+            text("compare.back", verdict=parity.verdict(self.back)),
             "",
-            f"Paired training, {len(self.paired.ours_fp64.losses)} steps without dropout",
+            text("compare.title.paired", steps=str(len(self.paired.ours_fp64.losses))),
             *self.paired.lines(),
             "",
-            "Side by side",
+            text("compare.title.side_by_side"),
             *side_by_side.table(self.quantities()),
             "",
-            "Translations (those that differ first)",
+            text("compare.title.translations"),
         ]
         for pair in self.side_by_side_translations()[:PRINTED_TRANSLATIONS]:
             lines.append(f"  {pair['src']}")

@@ -77,9 +77,10 @@ def display_width(text: str) -> int:
     )
 
 
-def padded(text: str, columns: int) -> str:
-    """``text`` and spaces, as wide as ``columns`` on a terminal."""
-    return text + " " * (columns - display_width(text))
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """``text`` as wide as ``columns`` on a terminal, at their left or ``right`` end."""
+    spaces = " " * (columns - display_width(text))
+    return spaces + text if right else text + spaces
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from utils.language import message, text
 from utils.parity import STEP, STEP_KEY_BIASES, as_vectors
 
 EARLY_STEPS = 10
@@ -71,21 +72,29 @@ class PairedTraining:
         fp64, own = largest(self.gaps_fp64()), largest(self.gaps_own_paths())
         early, late = largest(self.gaps_fp32()[:EARLY_STEPS]), largest(self.gaps_fp32())
         weights, key_biases = weight_differences(self.ours_fp32, self.theirs_fp32)
-        return [
-            f"  Double precision: losses differ by at most {fp64:.0e} ({TOLERANCE_FP64:.0e} "
-            f"allowed), position tables {'equal' if self.tables_equal else 'DIFFER'}: "
-            f"{'one training' if self.ok else 'NOT one training'}.",
-            f"  Single precision: at most {early:.0e} in the first {EARLY_STEPS} steps "
-            f"({EXPECTED_FP32:.0e} expected), {late:.0e} in all. Our own two attention paths, the "
-            f"same formula in another order of operations, come to {own:.0e}: "
-            + (
-                "of that size, so this is rounding, which training makes grow."
-                if late <= 10 * own
-                else "far less, so this is more than the rounding of attention."
+        is_rounding = late <= 10 * own
+        double = text(
+            "compare.paired.double",
+            difference=f"{fp64:.0e}",
+            allowed=f"{TOLERANCE_FP64:.0e}",
+            tables=message(
+                "compare.paired.equal" if self.tables_equal else "compare.paired.unequal"
             ),
-            f"  Weights then differ by {weights:.0e}, key biases by {key_biases:.0e}: the softmax "
-            "ignores a key's bias, so its gradient is rounding noise, and Adam walks on it.",
-        ]
+            verdict=message("compare.paired.one" if self.ok else "compare.paired.not_one"),
+        )
+        single = text(
+            "compare.paired.single",
+            early=f"{early:.0e}",
+            steps=str(EARLY_STEPS),
+            expected=f"{EXPECTED_FP32:.0e}",
+            late=f"{late:.0e}",
+            own=f"{own:.0e}",
+            conclusion=message("compare.paired.rounding" if is_rounding else "compare.paired.more"),
+        )
+        apart = text(
+            "compare.paired.weights", weights=f"{weights:.0e}", key_biases=f"{key_biases:.0e}"
+        )
+        return [f"  {line}" for line in (double, single, apart)]
 
     def summary(self) -> dict[str, Any]:
         """The ``paired_training`` of ``comparison.json``; losses in nats per target token."""

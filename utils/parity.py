@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from utils.batching import Batch
 from utils.capture import Inside, capture
 from utils.config import TrainConfig
+from utils.language import Message, message, padded, text
 from utils.objective import make_optimizer, smoothed_loss_sum
 
 TOLERANCE_FP64 = 1e-10
@@ -101,61 +102,72 @@ def first_difference(rows: Sequence[Row]) -> str | None:
     return next((row.point for row in rows if not row.ok), None)
 
 
-# What a reader calls the points, by how their names end, in the order of computation.
+# The stages of the computation, in its order, and how the names of their points end.
 STAGES = {
-    "embedding lookup": (".lookup",),
-    "embedding + positions": (".embed",),
-    "Q, K, V": (".self_attn.q", ".self_attn.k", ".self_attn.v"),
+    "lookup": (".lookup",),
+    "positions": (".embed",),
+    "qkv": (".self_attn.q", ".self_attn.k", ".self_attn.v"),
     "scores": (".self_attn.scores",),
-    "attention weights": (".self_attn.weights",),
+    "weights": (".self_attn.weights",),
     "context": (".self_attn.context",),
-    "output projection": (".self_attn.out",),
-    "residual sum": (".add",),
-    "LayerNorm": ("_attn.norm",),
-    "feed-forward": (".ffn.pre", ".ffn.act", ".ffn.out"),
-    "cross-attention": tuple(
+    "projection": (".self_attn.out",),
+    "residual": (".add",),
+    "norm": ("_attn.norm",),
+    "ffn": (".ffn.pre", ".ffn.act", ".ffn.out"),
+    "cross": tuple(
         f".cross_attn.{kind}" for kind in ("q", "k", "v", "scores", "weights", "context", "out")
     ),
-    "layer outputs": (".out",),
+    "layers": (".out",),
     "logits": ("logits",),
     "loss": ("loss",),
 }
 
 
-def stage(point: str) -> str:
-    """The stage of the computation that a point belongs to."""
+def stage(point: str) -> Message:
+    """What a reader calls the stage of the computation that a point belongs to."""
     if point == STEP:
-        return "one optimizer step"
+        return message("compare.stage.step")
     if point == STEP_KEY_BIASES:
-        return "  its key biases"
+        return message("compare.stage.key_biases")
     if point.startswith(GRADIENT):
-        return "gradients"
-    return next(name for name, endings in STAGES.items() if point.endswith(endings))
+        return message("compare.stage.gradients")
+    name = next(name for name, endings in STAGES.items() if point.endswith(endings))
+    return message(f"compare.stage.{name}")
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """The largest differences of each stage as lines of text."""
     stages: dict[str, list[Row]] = {}
     for row in rows:
-        stages.setdefault(stage(row.point), []).append(row)
-    lines = [f"  {'':24s}{'points':>8s}{'fp64':>10s}{'fp32':>10s}"]
+        stages.setdefault(stage(row.point).text(), []).append(row)
+    points = padded(text("compare.table.points"), 8, right=True)
+    lines = [f"  {'':24s}{points}{'fp64':>10s}{'fp32':>10s}"]
     for name, members in stages.items():
         fp64 = max(row.max_abs_fp64 for row in members)
         fp32 = max(row.max_abs_fp32 for row in members)
-        reported = members[0].tolerance is None
-        mark = "DIFFERS" if not all(r.ok for r in members) else "ok (fp64)" if reported else "ok"
-        lines.append(f"  {name:24s}{len(members):8d}{fp64:10.1e}{fp32:10.1e}  {mark}")
+        lines.append(
+            f"  {padded(name, 24)}{len(members):8d}{fp64:10.1e}{fp32:10.1e}  {_mark(members)}"
+        )
     return lines
 
 
-def verdict(rows: Sequence[Row]) -> str:
+def _mark(members: Sequence[Row]) -> str:
+    """Whether a stage is the same on both sides."""
+    if not all(row.ok for row in members):
+        return text("compare.table.differs")
+    only_fp64 = members[0].tolerance is None
+    return text("compare.table.ok_fp64" if only_fp64 else "compare.table.ok")
+
+
+def verdict(rows: Sequence[Row]) -> Message:
     """One sentence on a whole comparison."""
     if point := first_difference(rows):
-        return f"NOT one model: the two first differ at {point}"
-    largest = max(row.max_abs_fp64 for row in rows)
-    return (
-        f"one model, all {len(rows)} points ok; they differ by at most {largest:.0e} in double "
-        f"precision ({TOLERANCE_FP64:.0e} allowed)"
+        return message("compare.verdict.not_one", point=point)
+    return message(
+        "compare.verdict.one",
+        points=str(len(rows)),
+        difference=f"{max(row.max_abs_fp64 for row in rows):.0e}",
+        allowed=f"{TOLERANCE_FP64:.0e}",
     )
 
 

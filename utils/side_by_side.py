@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.language import Message, display_width, message, padded
+
 VERSIONS = ("pytorch", "huggingface")
 # Tokens that are no code: what is left of a file without comments, docstrings and layout.
 _NO_CODE = {
@@ -27,15 +29,15 @@ class Quantity:
         remark: what is the same, what differs and why.
     """
 
-    name: str
+    name: Message
     pytorch: float
     huggingface: float
     form: str
-    remark: str
+    remark: Message
 
     def cells(self) -> tuple[str, str, str]:
         """Name and values as text."""
-        return self.name, f"{self.pytorch:{self.form}}", f"{self.huggingface:{self.form}}"
+        return self.name.text(), f"{self.pytorch:{self.form}}", f"{self.huggingface:{self.form}}"
 
 
 def quantities(summaries: Mapping[str, Mapping[str, Any]]) -> list[Quantity]:
@@ -47,80 +49,63 @@ def quantities(summaries: Mapping[str, Mapping[str, Any]]) -> list[Quantity]:
     """
     ours, theirs = (summaries[version] for version in VERSIONS)
 
-    def row(name: str, group: str, key: str, form: str, remark: str) -> Quantity:
-        return Quantity(name, ours[group][key], theirs[group][key], form, remark)
+    def row(name: str, group: str, key: str, form: str, remark: Message | None = None) -> Quantity:
+        return _quantity(name, ours[group][key], theirs[group][key], form, remark)
 
-    dropout = ours["config"]["dropout"]
-    alike = f"{ours['alike']:.0%} of the sentences are translated alike, letter for letter."
     rows = [
-        row("NLL, nats per token", "metrics", "eval_nll", ".4f", _remark_on_nll(dropout)),
-        row("BLEU", "metrics", "bleu", ".2f", f"The same sacreBLEU on both. {alike}"),
-        row("chrF", "metrics", "chrf", ".2f", "As BLEU, on characters: kinder to Korean endings."),
-        row("exact match", "metrics", "exact_match", ".1%", "Share equal to the reference."),
-        row(
-            "training, tokens/s", "speed", "train_tokens_per_sec", ",.0f",
-            _remark_on_speed(ours, theirs),
-        ),
-        row(
-            "decoding, sentences/s", "speed", "decode_sentences_per_sec", ",.0f",
-            "The same search. Ours drops finished sentences from the batch; generate carries all "
-            "to the end, and prepares more for each step.",
-        ),
+        row("nll", "metrics", "eval_nll", ".4f", _remark_on_nll(ours["config"]["dropout"])),
+        row("bleu", "metrics", "bleu", ".2f",
+            message("compare.remark.bleu", alike=f"{ours['alike']:.0%}")),
+        row("chrf", "metrics", "chrf", ".2f"),
+        row("match", "metrics", "exact_match", ".1%"),
+        row("training", "speed", "train_tokens_per_sec", ",.0f", _remark_on_speed(ours, theirs)),
+        row("decoding", "speed", "decode_sentences_per_sec", ",.0f"),
     ]  # fmt: skip
     if ours["speed"]["peak_memory_mb"] and theirs["speed"]["peak_memory_mb"]:
-        rows.append(
-            row(
-                "peak memory, MiB", "speed", "peak_memory_mb", ",.0f",
-                "Of the whole process, which holds PyTorch, transformers and the data in both "
-                "halves; the second also holds what the first has left.",
-            )
-        )  # fmt: skip
+        rows.append(row("memory", "speed", "peak_memory_mb", ",.0f"))
+    library = message("compare.remark.code", library=f"{theirs['library_lines']:,}")
     return [
         *rows,
-        Quantity(
-            "parameters", ours["parameters"], theirs["parameters"], ",d",
-            "One model: the same matrices under other names, and one embedding for three uses.",
-        ),
-        Quantity(
-            "lines of code", ours["code_lines"], theirs["code_lines"], ",d",
-            "Of pytorch_version/ and huggingface_version/, without comments and docstrings. Ours "
-            f"stands on PyTorch alone, theirs on {theirs['library_lines']:,} lines of "
-            "transformers (Marian, generation, Trainer).",
-        ),
-    ]  # fmt: skip
+        _quantity("parameters", ours["parameters"], theirs["parameters"], ",d"),
+        _quantity("code", ours["code_lines"], theirs["code_lines"], ",d", library),
+    ]
 
 
-def _remark_on_nll(dropout: float) -> str:
-    if dropout:
-        return (
-            f"Same data, first weights, batches, loss and schedule; with dropout {dropout} each "
-            "version draws masks of its own, so these are two runs of one experiment."
-        )
-    return (
-        "Same data, first weights, batches, loss and schedule, no dropout: the difference is "
-        "rounding, which training makes grow."
+def _quantity(
+    name: str, pytorch: float, huggingface: float, form: str, remark: Message | None = None
+) -> Quantity:
+    """A row, with the remark of its own name unless another is given."""
+    return Quantity(
+        name=message(f"compare.quantity.{name}"),
+        pytorch=pytorch,
+        huggingface=huggingface,
+        form=form,
+        remark=remark or message(f"compare.remark.{name}"),
     )
 
 
-def _remark_on_speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+def _remark_on_nll(dropout: float) -> Message:
+    if dropout:
+        return message("compare.remark.nll_with_dropout", dropout=str(dropout))
+    return message("compare.remark.nll_without_dropout")
+
+
+def _remark_on_speed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Message:
     ratio = (
         ours["speed"]["train_tokens_per_sec"] / theirs["speed"]["train_tokens_per_sec"]
     )  # of halves that ran one after the other
-    return (
-        f"Real tokens, no padding; ours does {ratio:.2f} times theirs. The same arithmetic on the "
-        "same batches: what differs is the work around it, and how busy the machine was."
-    )
+    return message("compare.remark.training", ratio=f"{ratio:.2f}")
 
 
 def table(rows: Sequence[Quantity]) -> list[str]:
     """The rows as lines of text, remarks below."""
     cells = [("", "PyTorch", "Hugging Face"), *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(3)]
+    widths = [max(display_width(line[column]) for line in cells) for column in range(3)]
     lines = [
-        f"  {name:<{widths[0]}}  {ours:>{widths[1]}}  {theirs:>{widths[2]}}"
+        f"  {padded(name, widths[0])}  {ours:>{widths[1]}}  {theirs:>{widths[2]}}"
         for name, ours, theirs in cells
     ]
-    remarks = [f"  {row.name}: {row.remark}" for row in rows]
+    remarks = [f"  {row.name.text()}: {row.remark.text()}" for row in rows]
     return [*lines, "", *remarks]
 
 

@@ -9,11 +9,10 @@ import importlib.util
 import json
 import os
 import shlex
-import statistics
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -219,10 +218,14 @@ def row_of(line: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in line.items()
         if name not in common and not isinstance(value, str)
     }
-    return common | flat(numbers, line["kind"], of_list=statistics.fmean)
+    return common | flat(numbers, line["kind"], of_list=_mean)
 
 
-def flat(values: Mapping[str, Any], prefix: str, of_list: Any = None) -> dict[str, Any]:
+def flat(
+    values: Mapping[str, Any],
+    prefix: str,
+    of_list: Callable[[Sequence[float]], float] | None = None,
+) -> dict[str, Any]:
     """Nested values as one dictionary; what is unknown is left out.
 
     Args:
@@ -241,6 +244,10 @@ def flat(values: Mapping[str, Any], prefix: str, of_list: Any = None) -> dict[st
         elif value is not None:
             found[key] = value
     return found
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def _in_one_line(error: Exception) -> str:

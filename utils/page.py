@@ -25,14 +25,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 STYLE = "page.css"
 # In this order: each uses what those before it define.
 SCRIPTS = (
-    "words.js",
-    "data.js",
-    "charts.js",
-    "tokens.js",
-    "arithmetic.js",
-    "sections.js",
-    "page.js",
-)
+    "words.js", "data.js", "charts.js", "tokens.js", "arithmetic.js", "parts.js", "overview.js",
+    "attention.js", "qkv.js", "layer.js", "proof.js", "page.js",
+)  # fmt: skip
 OF_PAGE = ("page.", "label.")  # what the keys of a page's texts begin with
 
 

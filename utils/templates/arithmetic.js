@@ -15,7 +15,9 @@ function attentionRow(q, keys, values, allowed) {
   const exponentials = scores.map((score, j) => (allowed(j) ? Math.exp(score - highest) : 0));
   const sum = exponentials.reduce((a, b) => a + b, 0);
   const weights = exponentials.map((value) => value / sum);
-  const context = q.map((_, e) => values.reduce((total, value, j) => total + weights[j] * value[e], 0));
+  const context = q.map((_, e) =>
+    values.reduce((total, value, j) => total + weights[j] * value[e], 0),
+  );
   return { products, scores, weights, context, root, exponentials, sum };
 }
 

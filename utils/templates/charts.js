@@ -2,7 +2,16 @@
 /* Charts: Plotly with the page's colours, font and rules. */
 
 // Okabe and Ito's colours, told apart by colour-blind readers too.
-const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d46", "#999999"];
+const PALETTE = [
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#e69f00",
+  "#56b4e9",
+  "#8c6d46",
+  "#999999",
+];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 const LOGARITHMIC = { type: "log", dtick: 1, exponentformat: "power" };
@@ -11,53 +20,103 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
 function colors(low = "--back") {
-  return [[0, css(low)], [1, css("--accent")]];
+  return [
+    [0, css(low)],
+    [1, css("--accent")],
+  ];
 }
 
 /** From warm (below) over the background to the accent (above). */
 function diverging() {
-  return [[0, css("--warm")], [0.5, css("--back")], [1, css("--accent")]];
+  return [
+    [0, css("--warm")],
+    [0.5, css("--back")],
+    [1, css("--accent")],
+  ];
 }
 
 function axis(title, more = {}) {
   return {
-    title: { text: title === "" ? "" : plain(title), standoff: 8 }, gridcolor: css("--line"), zerolinecolor: css("--line"),
-    automargin: true, fixedrange: true, ...more,
+    title: { text: title === "" ? "" : plain(title), standoff: 8 },
+    gridcolor: css("--line"),
+    zerolinecolor: css("--line"),
+    automargin: true,
+    fixedrange: true,
+    ...more,
   };
 }
 
 /** An axis of tokens: by position, for a token may come twice. */
 function tokenAxis(title, tokens, more = {}) {
   return axis(title, {
-    tickvals: tokens.map((_, i) => i), ticktext: tokens.map(plain), showgrid: false, zeroline: false, ...more,
+    tickvals: tokens.map((_, i) => i),
+    ticktext: tokens.map(plain),
+    showgrid: false,
+    zeroline: false,
+    ...more,
   });
 }
 
 function draw(element, traces, layout) {
   element.classList.add("chart");
   const whole = {
-    font: { family: css("--font"), color: css("--front"), size: parseFloat(getComputedStyle(document.body).fontSize) * 0.8 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: {
+      family: css("--font"),
+      color: css("--front"),
+      size: parseFloat(getComputedStyle(document.body).fontSize) * 0.8,
+    },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 10, r: 10, t: layout.title ? 40 : 12, b: 10 },
     legend: { orientation: "h", y: -0.25, yanchor: "top" },
-    colorway: PALETTE, hoverlabel: { font: { family: css("--font") }, align: "left" },
-    dragmode: false, ...layout,
+    colorway: PALETTE,
+    hoverlabel: { font: { family: css("--font") }, align: "left" },
+    dragmode: false,
+    ...layout,
   };
   if (layout.title) {
-    whole.title = { text: plain(layout.title), font: { size: whole.font.size * 1.1 }, x: 0, xanchor: "left", xref: "container", pad: { l: 4 } };
+    whole.title = {
+      text: plain(layout.title),
+      font: { size: whole.font.size * 1.1 },
+      x: 0,
+      xanchor: "left",
+      xref: "container",
+      pad: { l: 4 },
+    };
   }
   return Plotly.react(element, traces, whole, { responsive: true, displayModeBar: false });
 }
 
 function line(x, y, name, more = {}) {
-  return { type: "scatter", mode: x.length > 60 ? "lines" : "lines+markers", x, y, name: plain(name), connectgaps: false, ...more };
+  return {
+    type: "scatter",
+    mode: x.length > 60 ? "lines" : "lines+markers",
+    x,
+    y,
+    name: plain(name),
+    connectgaps: false,
+    ...more,
+  };
 }
 
 function lines(element, traces, x, y, more = {}) {
-  return draw(element, traces, { xaxis: axis(x), yaxis: axis(y, more.y ?? {}), showlegend: traces.length > 1, title: more.title });
+  return draw(element, traces, {
+    xaxis: axis(x),
+    yaxis: axis(y, more.y ?? {}),
+    showlegend: traces.length > 1,
+    title: more.title,
+  });
 }
 
 function heatmap(z, more = {}) {
-  return { type: "heatmap", z, colorscale: colors(), xgap: 1, ygap: 1, hoverongaps: false,
-    colorbar: { thickness: 10, outlinewidth: 0 }, ...more };
+  return {
+    type: "heatmap",
+    z,
+    colorscale: colors(),
+    xgap: 1,
+    ygap: 1,
+    hoverongaps: false,
+    colorbar: { thickness: 10, outlinewidth: 0 },
+    ...more,
+  };
 }

@@ -13,7 +13,8 @@ class Numbers {
     const view = new DataView(bytes.buffer);
     const size = this.shape.reduce((a, b) => a * b, 1);
     this.values = Array.from({ length: size }, (_, i) =>
-      packed.type === "u2" ? view.getUint16(2 * i, true) / MAP_STEPS : view.getFloat32(4 * i, true));
+      packed.type === "u2" ? view.getUint16(2 * i, true) / MAP_STEPS : view.getFloat32(4 * i, true),
+    );
   }
 
   row(...places) {
@@ -57,13 +58,16 @@ function tokensOf(name, sentence) {
   if (name.startsWith("encoder")) {
     return { queries: sentence.src_tokens, keys: sentence.src_tokens };
   }
-  return { queries: sentence.tgt_tokens, keys: name.endsWith("cross_attn") ? sentence.src_tokens : sentence.inputs };
+  return {
+    queries: sentence.tgt_tokens,
+    keys: name.endsWith("cross_attn") ? sentence.src_tokens : sentence.inputs,
+  };
 }
 
 /** Steps that the attention chosen was mapped at on the sentence chosen; null stands last. */
 function stepsNow() {
-  const mapped = attentionOf().over_training
-    .filter((at) => at.maps[Chosen.attention]?.[Chosen.sentence])
+  const mapped = attentionOf()
+    .over_training.filter((at) => at.maps[Chosen.attention]?.[Chosen.sentence])
     .map((at) => at.step);
   return [...mapped, null];
 }
@@ -71,7 +75,11 @@ function stepsNow() {
 /** The map chosen: the weights of all heads. */
 function mapNow() {
   const at = attentionOf().over_training.find((one) => one.step === Chosen.step);
-  return unpack(at ? at.maps[Chosen.attention][Chosen.sentence] : attentionOf().finished[Chosen.attention][Chosen.sentence]);
+  return unpack(
+    at
+      ? at.maps[Chosen.attention][Chosen.sentence]
+      : attentionOf().finished[Chosen.attention][Chosen.sentence],
+  );
 }
 
 /** Bring what is chosen into the bounds of the model and sentence chosen. */
@@ -80,7 +88,10 @@ function settle() {
   Chosen.sentence = Math.min(Chosen.sentence, attention.sentences.length - 1);
   if (!attention.names.includes(Chosen.attention)) {
     const best = attention.alignment?.best;
-    Chosen.attention = best && best.aer < GOOD_AER ? `decoder.${best.layer - 1}.cross_attn` : attention.names[attention.names.length - 1];
+    Chosen.attention =
+      best && best.aer < GOOD_AER
+        ? `decoder.${best.layer - 1}.cross_attn`
+        : attention.names[attention.names.length - 1];
     Chosen.head = best && best.aer < GOOD_AER ? best.head - 1 : 0;
   }
   Chosen.head = Math.min(Chosen.head, unpack(attention.finished[Chosen.attention][0]).shape[0] - 1);
@@ -100,9 +111,15 @@ function headFacts(name, head) {
   const [stack, layer, site] = name.split(".");
   const label = `${stack} ${Number(layer) + 1} ${site.replace("_attn", "")}`;
   const of = (table) => table.values[table.axes.attention.indexOf(label)]?.[head] ?? null;
-  const aligned = site === "cross_attn" && alignment
-    ? alignment.table.find((row) => row.layer === Number(layer) + 1 && row.head === head + 1 && row.shift === alignment.best.shift)
-    : null;
+  const aligned =
+    site === "cross_attn" && alignment
+      ? alignment.table.find(
+          (row) =>
+            row.layer === Number(layer) + 1 &&
+            row.head === head + 1 &&
+            row.shift === alignment.best.shift,
+        )
+      : null;
   return {
     entropy: of(statistics.entropy),
     diagonality: of(statistics.diagonality),

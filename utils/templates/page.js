@@ -17,7 +17,9 @@ function drawSection(name) {
   const content = section.querySelector(".content");
   content.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.purge(chart));
   content.replaceChildren();
-  const sentences = DATA.explanations[name].map((message) => say(message.key, message.values)).join(" ");
+  const sentences = DATA.explanations[name]
+    .map((message) => say(message.key, message.values))
+    .join(" ");
   section.querySelector(".explanation").replaceChildren(...withOptions(visible(sentences)));
   waiting = [];
   SECTIONS[name](content);
@@ -52,14 +54,22 @@ function drawEverything() {
 }
 
 function showWords() {
-  document.querySelectorAll("[data-text]").forEach((element) => { element.textContent = say(element.dataset.text); });
-  document.querySelectorAll("[data-label]").forEach((element) => { element.setAttribute("aria-label", say(element.dataset.label)); });
-  document.querySelectorAll("[data-hint]").forEach((element) => { element.title = say(element.dataset.hint); });
+  document.querySelectorAll("[data-text]").forEach((element) => {
+    element.textContent = say(element.dataset.text);
+  });
+  document.querySelectorAll("[data-label]").forEach((element) => {
+    element.setAttribute("aria-label", say(element.dataset.label));
+  });
+  document.querySelectorAll("[data-hint]").forEach((element) => {
+    element.title = say(element.dataset.hint);
+  });
   document.querySelectorAll("[data-language]").forEach((button) => {
     button.setAttribute("aria-pressed", String(button.dataset.language === Language.now));
   });
   document.title = say("page.title");
-  document.getElementById("subtitle").textContent = say(`page.subtitle.${DATA.kind}`, { model: visible(DATA.models.map((one) => versionName(one.version) || one.name).join(" / ")) });
+  document.getElementById("subtitle").textContent = say(`page.subtitle.${DATA.kind}`, {
+    model: visible(DATA.models.map((one) => versionName(one.version) || one.name).join(" / ")),
+  });
 }
 
 function setTheme(theme) {
@@ -69,38 +79,64 @@ function setTheme(theme) {
 function begin() {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   setTheme(system.matches ? "dark" : "light");
-  system.addEventListener("change", (event) => { setTheme(event.matches ? "dark" : "light"); redrawAll(); });
-  document.getElementById("theme").addEventListener("click", () => { setTheme(isDark() ? "light" : "dark"); redrawAll(); });
+  system.addEventListener("change", (event) => {
+    setTheme(event.matches ? "dark" : "light");
+    redrawAll();
+  });
+  document.getElementById("theme").addEventListener("click", () => {
+    setTheme(isDark() ? "light" : "dark");
+    redrawAll();
+  });
   document.getElementById("left-out").hidden = DATA.is_whole;
   if (DATA.models.length > 1) {
     const list = document.getElementById("model");
-    list.append(...DATA.models.map((one) => make("option", {}, versionName(one.version) || one.name)));
-    list.addEventListener("change", () => { Chosen.model = list.selectedIndex; settle(); redrawAll(); });
+    list.append(
+      ...DATA.models.map((one) => make("option", {}, versionName(one.version) || one.name)),
+    );
+    list.addEventListener("change", () => {
+      Chosen.model = list.selectedIndex;
+      settle();
+      redrawAll();
+    });
     document.getElementById("model-switch").hidden = false;
   }
-  document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => Language.choose(button.dataset.language)));
+  document
+    .querySelectorAll("[data-language]")
+    .forEach((button) =>
+      button.addEventListener("click", () => Language.choose(button.dataset.language)),
+    );
   settle();
   Language.listeners.push(showWords, redrawAll);
   Language.choose(navigator.languages.find((name) => /^(ko|en)/.test(name))?.slice(0, 2) ?? "en");
-  const observer = new IntersectionObserver((entries) => entries.forEach((entry) => {
-    const name = entry.target.id;
-    if (entry.isIntersecting) {
-      inView.add(name);
-      if (stale.has(name)) {
-        drawSection(name);
-      }
-    } else {
-      inView.delete(name);
-    }
-  }), { rootMargin: "400px" });
+  const observer = new IntersectionObserver(
+    (entries) =>
+      entries.forEach((entry) => {
+        const name = entry.target.id;
+        if (entry.isIntersecting) {
+          inView.add(name);
+          if (stale.has(name)) {
+            drawSection(name);
+          }
+        } else {
+          inView.delete(name);
+        }
+      }),
+    { rootMargin: "400px" },
+  );
   document.querySelectorAll("main > section").forEach((section) => observer.observe(section));
-  const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
-    const link = document.querySelector(`nav a[href="#${entry.target.id}"]`);
-    if (entry.isIntersecting) {
-      document.querySelectorAll("nav a[aria-current]").forEach((other) => other.removeAttribute("aria-current"));
-      link.setAttribute("aria-current", "true");
-    }
-  }), { rootMargin: "-20% 0px -70% 0px" });
+  const seen = new IntersectionObserver(
+    (entries) =>
+      entries.forEach((entry) => {
+        const link = document.querySelector(`nav a[href="#${entry.target.id}"]`);
+        if (entry.isIntersecting) {
+          document
+            .querySelectorAll("nav a[aria-current]")
+            .forEach((other) => other.removeAttribute("aria-current"));
+          link.setAttribute("aria-current", "true");
+        }
+      }),
+    { rootMargin: "-20% 0px -70% 0px" },
+  );
   document.querySelectorAll("main > section").forEach((section) => seen.observe(section));
   window.addEventListener("beforeprint", drawEverything);
 }

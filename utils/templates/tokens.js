@@ -18,19 +18,42 @@ class TokenView {
   show({ weights, queries, keys, names, gold, query }) {
     this.weights = weights;
     this.gold = gold ?? [];
-    const column = (tokens, side, title) => make("div", { class: `column ${side}` }, make("p", {}, title),
-      ...tokens.map((token, i) => make("button", {
-        type: "button", title: visible(token), "data-place": String(i),
-        onmouseenter: () => this.point(side, i), onfocus: () => this.point(side, i), onclick: () => this.point(side, i),
-      }, token)));
+    const column = (tokens, side, title) =>
+      make(
+        "div",
+        { class: `column ${side}` },
+        make("p", {}, title),
+        ...tokens.map((token, i) =>
+          make(
+            "button",
+            {
+              type: "button",
+              translate: "no",
+              title: visible(token),
+              "data-place": String(i),
+              onmouseenter: () => this.point(side, i),
+              onfocus: () => this.point(side, i),
+              onclick: () => this.point(side, i),
+            },
+            token,
+          ),
+        ),
+      );
     const height = ROW * Math.max(queries.length, keys.length);
     this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.svg.setAttribute("viewBox", `0 0 100 ${height}`);
     this.svg.setAttribute("preserveAspectRatio", "none");
     this.svg.setAttribute("height", height);
     this.svg.setAttribute("aria-hidden", "true"); // the numbers stand in a table
-    this.element.replaceChildren(make("div", { class: "tokens" },
-      column(queries, "queries", names[0]), make("div", { class: "lines" }, this.svg), column(keys, "keys", names[1])));
+    this.element.replaceChildren(
+      make(
+        "div",
+        { class: "tokens" },
+        column(queries, "queries", names[0]),
+        make("div", { class: "lines" }, this.svg),
+        column(keys, "keys", names[1]),
+      ),
+    );
     this.point("queries", query);
   }
 
@@ -38,24 +61,32 @@ class TokenView {
   point(side, place) {
     const isQuery = side === "queries";
     this.svg.replaceChildren();
-    this.weights.forEach((row, q) => row.forEach((weight, k) => {
-      const pointed = isQuery ? q === place : k === place;
-      const strength = pointed ? weight : weight * 0.25;
-      if (strength >= FAINTEST) {
-        this.line(q, k, "", Math.min(1, strength), pointed ? 3 : 1.5);
-      }
-    }));
+    this.weights.forEach((row, q) =>
+      row.forEach((weight, k) => {
+        const pointed = isQuery ? q === place : k === place;
+        const strength = pointed ? weight : weight * 0.25;
+        if (strength >= FAINTEST) {
+          this.line(q, k, "", Math.min(1, strength), pointed ? 3 : 1.5);
+        }
+      }),
+    );
     for (const [q, k, sure] of this.gold) {
       if (isQuery ? q === place : k === place) {
         this.line(q, k, sure ? "gold sure" : "gold", 1, null);
       }
     }
     this.element.querySelectorAll("button").forEach((button) => {
-      const own = button.parentElement.classList.contains(side) && Number(button.dataset.place) === place;
+      const own =
+        button.parentElement.classList.contains(side) && Number(button.dataset.place) === place;
       button.classList.toggle("chosen", own);
-      const other = button.parentElement.classList.contains(side) ? 0
-        : isQuery ? this.weights[place][Number(button.dataset.place)] : this.weights[Number(button.dataset.place)][place];
-      button.style.background = own ? "" : `color-mix(in srgb, var(--accent) ${Math.round(60 * (other ?? 0))}%, var(--card))`;
+      const other = button.parentElement.classList.contains(side)
+        ? 0
+        : isQuery
+          ? this.weights[place][Number(button.dataset.place)]
+          : this.weights[Number(button.dataset.place)][place];
+      button.style.background = own
+        ? ""
+        : `color-mix(in srgb, var(--accent) ${Math.round(60 * (other ?? 0))}%, var(--card))`;
     });
     if (isQuery) {
       this.onQuery(place);

@@ -21,14 +21,18 @@ function say(key, values = {}) {
   }
   return text.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
-    return value !== null && typeof value === "object" ? say(value.key, value.values) : String(value);
+    return value !== null && typeof value === "object"
+      ? say(value.key, value.values)
+      : String(value);
   });
 }
 
 /** "decoder.0.cross_attn" as a reader calls it. */
 function attentionName(name) {
   const [stack, layer, site] = name.split(".");
-  return say(`page.name.${stack}_${site.replace("_attn", "")}`, { layer: String(Number(layer) + 1) });
+  return say(`page.name.${stack}_${site.replace("_attn", "")}`, {
+    layer: String(Number(layer) + 1),
+  });
 }
 
 /** "decoder 1", "decoder input", "decoder.0.ffn" or "decoder.embed" as a reader calls it. */
@@ -37,7 +41,9 @@ function layerName(name) {
   if (layer === "embed" || layer === "input") {
     return say(`label.input.${stack}`);
   }
-  return say(`label.layer.${stack}`, { layer: name.includes(".") ? String(Number(layer) + 1) : layer });
+  return say(`label.layer.${stack}`, {
+    layer: name.includes(".") ? String(Number(layer) + 1) : layer,
+  });
 }
 
 /** A number with so many significant digits, short where it is very large or small. */
@@ -46,7 +52,11 @@ function number(value, digits = 3) {
     return "–";
   }
   if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) {
-    return value.toExponential(digits - 1).replace("e+", "e").replace("-", "−").replace("e-", "e−");
+    return value
+      .toExponential(digits - 1)
+      .replace("e+", "e")
+      .replace("-", "−")
+      .replace("e-", "e−");
   }
   if (Number.isInteger(value)) {
     return value.toLocaleString("en-US").replace("-", "−");
@@ -61,7 +71,8 @@ function fixed(value, digits) {
 
 /** Text that a page can show: signs without a shape get one. */
 function visible(text) {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
+  return text
+    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
     .replace(/\u007f/g, "\u2421");
 }
 
@@ -72,9 +83,13 @@ function plain(text) {
 
 /** A text with the options of the command line in it, such as --debug, kept in one piece. */
 function withOptions(text) {
-  return text.split(/(--[a-z_]+(?: (?:pytorch|huggingface|both|analysis|grammar))?)/).map((part) => (
-    part.startsWith("--") ? make("code", { class: "option" }, part) : part));
+  return text
+    .split(/(--[a-z_]+(?: (?:pytorch|huggingface|both|analysis|grammar))?)/)
+    .map((part) => (part.startsWith("--") ? make("code", { class: "option" }, part) : part));
 }
+
+/** Attributes of what no language changes: tokens, sentences, names in the code. */
+const DATA_TEXT = { translate: "no" };
 
 /** Makes an element; text is never taken for markup. */
 function make(tag, attributes = {}, ...children) {
@@ -86,6 +101,8 @@ function make(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.map((child) => (child instanceof Node ? child : visible(String(child)))));
+  element.append(
+    ...children.map((child) => (child instanceof Node ? child : visible(String(child)))),
+  );
   return element;
 }

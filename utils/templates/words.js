@@ -30,9 +30,8 @@ function say(key, values = {}) {
 /** "decoder.0.cross_attn" as a reader calls it. */
 function attentionName(name) {
   const [stack, layer, site] = name.split(".");
-  return say(`page.name.${stack}_${site.replace("_attn", "")}`, {
-    layer: String(Number(layer) + 1),
-  });
+  const kind = site.replace("_attn", "");
+  return say(`page.name.${stack}_${kind}`, { layer: String(Number(layer) + 1) });
 }
 
 /** "decoder 1", "decoder input", "decoder.0.ffn" or "decoder.embed" as a reader calls it. */
@@ -69,11 +68,12 @@ function fixed(value, digits) {
   return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
-/** Text that a page can show: signs without a shape get one. */
+/** Text that a page can show: control characters, which have no shape, by their code. */
 function visible(text) {
-  return text
-    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-    .replace(/\u007f/g, "\u2421");
+  return text.replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f]/g,
+    (c) => `U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
+  );
 }
 
 /** Text for a Plotly label, which would take < for markup. */

@@ -30,6 +30,11 @@ def _speak_english(monkeypatch):
     monkeypatch.setattr(language, "_IN_USE", ["en"])
 
 
+@pytest.fixture(params=language.LANGUAGES)
+def every_language(request):
+    language.use(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _draw_here(monkeypatch):
     """In this process, where a missing glyph is an error."""

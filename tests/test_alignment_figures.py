@@ -112,6 +112,7 @@ def test_the_best_head_is_framed_at_its_shift(rates_figure):
     assert (frame.get_width(), frame.get_height()) == (1, 1)
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize(("num_layers", "num_heads"), [(1, 1), (6, 16)])
 def test_error_rates_of_any_shape_fit_the_page(num_layers, num_heads):
     best = BestHead(num_layers, num_heads, 0, 0.1, 200)
@@ -273,6 +274,7 @@ def test_the_source_stands_below_the_map_as_it_is_written():
     assert not ax.xaxis.label.get_parse_math()
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize("copies", [1, 7])
 def test_tokens_do_not_touch_in_sentences_of_any_length(copies):
     found = joined(copies)

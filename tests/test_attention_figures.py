@@ -191,6 +191,7 @@ def test_one_token_can_be_shown():
 # All heads of an attention
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize(
     ("num_heads", "rows"),
     [(1, [1]), (5, [3, 2]), (8, [4, 4])],
@@ -332,6 +333,7 @@ def test_titles_of_a_rollout_say_what_stays_and_what_arrives():
     assert "</s> (token 2) arrives most: 40% of a position" in right
 
 
+@pytest.mark.usefixtures("every_language")
 def test_rollout_of_forty_tokens_can_be_read():
     figure = draw(figures.rollout, *rollouts(HANGUL * 4, ["<s>", *HANGUL[:-1]], HANGUL))
     assert overlapping(figure) == []
@@ -430,6 +432,7 @@ def test_queries_keys_and_values_share_one_scale_for_each_statistic():
     assert fits(figure)
 
 
+@pytest.mark.usefixtures("every_language")
 def test_tables_of_a_large_model_can_be_read():
     result = table("entropy", "nats", num_layers=6, num_heads=16)
     figure = draw(head_tables.head_statistics, {"entropy": result})

@@ -138,6 +138,7 @@ def test_many_heads_are_cut_to_what_fits():
     assert len(figure.axes) == 2 * figures.MOST_HEADS + 1
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_the_title_fits_above_few_heads(heads):
     assert fits(draw(figures.cross_attention, sentence("abcde", "xyz", heads)))
@@ -201,6 +202,7 @@ def test_the_first_point_that_differs_is_named_in_the_title(difference):
     assert ax.get_title().endswith(f" {rows[20].point}")
 
 
+@pytest.mark.usefixtures("every_language")
 def test_what_is_not_a_number_can_be_drawn():
     assert fits(draw(figures.parity, rows_of(row20=(math.nan, math.nan))))
 

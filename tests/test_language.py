@@ -174,11 +174,6 @@ RUN = (
 ).split()
 
 
-def captions_in(folder):
-    manifest = json.loads((folder / "visualizations" / "manifest.json").read_text("utf-8"))
-    return [record["caption"] for record in manifest if "caption" in record]
-
-
 def test_the_tour_of_a_run_is_told_in_korean(tmp_path, capsys):
     where = ["--output_dir", str(tmp_path), "--no_visualize"]
     assert main.main([*RUN, *where, "--quiet"]) == 0
@@ -191,6 +186,9 @@ def test_the_tour_of_a_run_is_told_in_korean(tmp_path, capsys):
     told = [line.removeprefix("  * ") for line in tour.splitlines() if line.startswith("  * ")]
     assert len(told) >= 17
     assert all(caption.endswith("니다.") for caption in told)
+    found = json.loads((tmp_path / "results_analysis" / "analysis.json").read_text("utf-8"))
+    assert found["qkv"]["norm"]["name"] == "mean norm"  # what programs read is English
+    assert found["attention"]["entropy"]["axes"]["attention"][0] == "encoder 1 self"
 
 
 @pytest.mark.slow
@@ -198,9 +196,13 @@ def test_a_run_in_korean_draws_in_korean(tmp_path):
     """Also without a missing glyph: that would be an error."""
     options = ["--output_dir", str(tmp_path), "--visualize", "--quiet", "--lang", "ko"]
     assert main.main([*RUN, *options]) == 0
-    captions = captions_in(tmp_path / "results_pytorch")
+    manifest = tmp_path / "results_pytorch" / "visualizations" / "manifest.json"
+    records = json.loads(manifest.read_text("utf-8"))
+    captions = [record["caption"] for record in records if "caption" in record]
     assert len(captions) >= 17
     assert all(caption.endswith("니다.") for caption in captions)
+    for record in records:  # what programs read is English
+        assert not re.search("[가-힣]", f"{record['shows']} {record['axes']}")
 
 
 def test_a_run_may_go_on_in_another_language(tmp_path, capsys):

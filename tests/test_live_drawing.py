@@ -7,9 +7,10 @@ import sys
 import time
 
 import pytest
+from matplotlib.image import imread
 
 import main
-from utils import live_drawing, recorder
+from utils import language, live_drawing, recorder
 from utils.history import History
 from utils.live_drawing import LiveDrawing, draw_followed
 from utils.results import ResultsFolder, log
@@ -83,6 +84,23 @@ def test_another_process_draws_and_is_not_begun_twice(folder):
     drawing.wait()  # nothing under way: nothing to wait for
 
 
+def test_another_process_draws_in_the_language_of_this_one(folder):
+    evolution = folder.path / "visualizations" / "qkv" / "qkv_evolution.png"
+
+    def drawn_here():
+        draw_followed(folder, "huggingface", "title", "png")
+        return imread(evolution)
+
+    in_english = drawn_here()
+    language.use("ko")
+    drawing = LiveDrawing(folder.path, "huggingface", "title", "png", 0)
+    drawing.redraw()
+    drawing.wait()
+    there, here = imread(evolution), drawn_here()
+    assert (there == here).all()
+    assert there.shape != in_english.shape or (there != in_english).any()
+
+
 def test_what_could_not_be_drawn_is_said(folder, monkeypatch):
     warnings = []
     monkeypatch.setattr(log, "warning", lambda text, *values: warnings.append(text % values))
@@ -122,7 +140,7 @@ live_drawing.main()
 def test_a_drawing_ends_with_the_run_that_began_it():
     # Of a run that is killed the system closes all pipes.
     process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS, "folder", "pytorch", "title", "png"],
+        [sys.executable, "-c", ENDLESS, "folder", "pytorch", "title", "png", "en"],
         cwd=live_drawing.ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -110,11 +110,13 @@ def test_activity_is_drawn_with_its_silence():
     assert bars.get_ylim()[0] > bars.get_ylim()[1]  # the first layer stands on top, as beside
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize("value", [-3.0, 0.0, 3.0])
 def test_values_on_one_side_of_zero_can_be_drawn(value):
     assert fits(draw(figures.ffn_activity, activity([[value, value / 2]])))
 
 
+@pytest.mark.usefixtures("every_language")
 def test_the_layers_of_a_deep_model_can_be_told_apart():
     layers = np.random.default_rng(0).normal(size=(8, 20, 8))
     *rows, bars = draw(figures.ffn_activity, activity(*layers)).axes
@@ -228,6 +230,7 @@ def test_the_lens_shows_what_each_layer_would_say():
     assert fits(figure)
 
 
+@pytest.mark.usefixtures("every_language")
 @pytest.mark.parametrize(("length", "layers"), [(2, 1), (40, 3)])
 def test_short_and_long_sentences_can_be_read(length, layers):
     pieces = (HANGUL * 4)[:length]
@@ -289,11 +292,13 @@ def test_worse_has_one_colour_in_both_tables():
         assert one == pytest.approx(two, abs=0.02)
 
 
+@pytest.mark.usefixtures("every_language")
 def test_heads_that_change_nothing_can_be_drawn():
     nothing = head_ablation(np.zeros((1, 1)), np.zeros((1, 1)))
     assert fits(draw(figures.head_ablation, nothing))
 
 
+@pytest.mark.usefixtures("every_language")
 def test_the_heads_of_a_big_model_can_be_read():
     values = np.random.default_rng(0).normal(size=(3, 16)) / 9
     figure = draw(figures.head_ablation, head_ablation(values, values))

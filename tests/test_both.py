@@ -89,6 +89,7 @@ def test_all_three_folders_are_written(learnt):
     common = {
         "logs/metrics.jsonl",
         "logs/translations.jsonl",
+        "report.html",
         "summary.json",
         "visualizations/training_curves.png",
     }

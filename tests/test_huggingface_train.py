@@ -192,6 +192,7 @@ def test_a_run_writes_its_files_and_no_others(learnt):
         "logs/tracking.npz",
         "logs/train.log",
         "logs/translations.jsonl",
+        "report.html",
         "summary.json",
         "visualizations/manifest.json",
         "visualizations/qkv/qkv_evolution.png",

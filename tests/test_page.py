@@ -177,7 +177,7 @@ def test_text_inside_a_script_cannot_end_it():
     written = as_script(nasty)
     assert json.loads(written) == nasty
     assert not set("<>&\u2028") & set(written)
-    assert as_script({"a": 1.5}) == '{"a":1.5}'
+    assert as_script({"a": [1.5, float("nan")]}) == '{"a":[1.5,null]}'
 
 
 def test_best_and_worst_translations():

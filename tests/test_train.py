@@ -41,8 +41,13 @@ def summary_of(folder):
 
 
 def metrics_of(folder, kinds=("train", "eval")):
+    """Lines of ``metrics.jsonl`` without what depends on the clock."""
     lines = (folder / "logs" / "metrics.jsonl").read_text("utf-8").splitlines()
-    return [line for line in map(json.loads, lines) if line["kind"] in kinds]
+    return [
+        {key: value for key, value in line.items() if not key.endswith("_per_sec")}
+        for line in map(json.loads, lines)
+        if line["kind"] in kinds
+    ]
 
 
 def all_lines_of(folder):
@@ -149,6 +154,7 @@ def test_a_run_learns_and_writes_its_files(tmp_path):
                 "tokenizer_config.json",
             )
         ),
+        "report.html",
         "summary.json",
         "visualizations/attention_plots/attention_evolution.png",
         "visualizations/manifest.json",

@@ -205,9 +205,9 @@ class Comparison:
         for line in findings.lines():
             log.log(RESULT, line)
         log.info(f"\n{path}")
-        log.log(RESULT, str(page))
         logged = wandb_log.begin(self.folder, settings, "comparison")
         logged.finish(COMPARISON, "metrics", "speed", "paired_training")
+        log.log(RESULT, str(page))  # the last line
         if reason := findings.failure():
             raise RunFailed(reason)
 

@@ -180,9 +180,9 @@ class Examination:
         if alignment is not None:
             log.log(RESULT, f"\n{_best_head(alignment)}")
         log.info(f"\n{path}")
-        log.log(RESULT, str(page))
         logged = wandb_log.begin(self.folder, self.settings, "analysis")
         logged.finish(path.name, "evaluation", "alignment")
+        log.log(RESULT, str(page))  # the last line
 
     def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
         exhibits = list(exhibits)

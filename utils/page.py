@@ -17,9 +17,8 @@ from utils.language import LANGUAGES, catalogue
 from utils.page_data import DETAILS, Detail, ModelResults
 from utils.page_fonts import font_faces
 from utils.page_words import SECTIONS, explanations
-from utils.results import RunFailed, log
+from utils.results import PAGE, RunFailed, finite, log
 
-NAME = "report.html"
 MOST_BYTES = 8_000_000
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = "page.css"
@@ -71,7 +70,7 @@ def write(page: Page, folder: Path) -> Path:
         RunFailed: plotly's script is missing.
         WriteError: it could not be written.
     """
-    path = folder / NAME
+    path = folder / PAGE
     for detail in DETAILS:
         html = render(page.content(detail))
         if len(html) <= MOST_BYTES:
@@ -116,8 +115,9 @@ def as_script(value: Any) -> str:
     """``value`` as JSON that may stand inside a ``<script>`` of a page.
 
     What a user's text may hold, such as ``</script>`` or ``<!--``, must not end or open anything.
+    Infinities and NaN, which JSON does not have, become null.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

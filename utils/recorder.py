@@ -266,8 +266,8 @@ class Recorder:
         for line in evaluation.result_lines(metrics, summary["samples"]):
             log.log(RESULT, line)
         log.info(f"\n{self.folder.path / 'summary.json'}")
-        log.log(RESULT, str(page))
         self._wandb.finish(SUMMARY, "metrics", "speed", "dataset")
+        log.log(RESULT, str(page))  # the last line
 
     def _draw_curves(self, step: int) -> None:
         self.folder.save_figure(

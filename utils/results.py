@@ -15,6 +15,7 @@ from utils import disk, distributed
 from utils.config import UserError
 
 log = logging.getLogger("transformer_tutorial")
+PAGE = "report.html"
 SUMMARY = "summary.json"  # written last: a run without it has not come to its end
 RESULT = 25  # log level of what --quiet still shows; between info and warning
 
@@ -216,7 +217,7 @@ class ResultsFolder:
         return [json.loads(line) for line in lines if line]
 
     def _write(self, path: Path, content: Any) -> None:
-        text = json.dumps(_finite(content), ensure_ascii=False, indent=2)
+        text = json.dumps(finite(content), ensure_ascii=False, indent=2)
         disk.replace_text(path, text + "\n")
 
 
@@ -246,15 +247,15 @@ def free_name(path: Path) -> Path:
 
 def _line(record: dict[str, Any]) -> str:
     """A record as one line of JSON."""
-    return json.dumps(_finite(record), ensure_ascii=False) + "\n"
+    return json.dumps(finite(record), ensure_ascii=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """``value`` with null for infinities and NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

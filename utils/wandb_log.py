@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from utils.config import RunConfig, Settings, UserError
-from utils.results import ResultsFolder, log
+from utils.results import PAGE, ResultsFolder, log
 
 MODES = ("online", "offline", "disabled")  # of the environment variable WANDB_MODE
 FOLDER = "wandb"  # below a results folder; the package calls it so
 RUN_ID = f"{FOLDER}/run_id"  # by which a resumed run goes on as the same one
-PAGE = "report.html"
 STEP = "step"  # the x axis: a resumed run, and one sent later, has another count of log calls
 SECONDS_TO_BEGIN, SECONDS_TO_END = 20, 60  # that are waited for the network
 

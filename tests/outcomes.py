@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -112,10 +113,18 @@ def content_of(file):
         if file.name == "manifest.json":  # in the order of drawing
             content.sort(key=lambda record: record["file"])
         return comparable(content)
+    if file.suffix == ".html":
+        return comparable(data_of_page(file))
     if file.suffix in (".pt", ".pth") or file.name == "pytorch_model.bin":
         content = torch.load(file, weights_only=file.suffix != ".pth")  # Python's random numbers
         return dict(leaves(comparable(content)))
     return file.read_bytes()
+
+
+def data_of_page(file):
+    """What a ``report.html`` tells."""
+    html = file.read_text("utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
 
 
 def comparable(value):

@@ -98,6 +98,7 @@ def test_all_three_folders_are_written(learnt):
     figures = ("parity", "paired_training", "training_curves", "side_by_side", "cross_attention")
     assert written["comparison"] == {
         "comparison.json",
+        "report.html",
         "logs/train.log",
         "visualizations/manifest.json",
         *(f"visualizations/{name}.png" for name in figures),

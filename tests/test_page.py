@@ -11,6 +11,7 @@ import pytest
 from fontTools.ttLib import TTFont
 
 import main
+from tests.outcomes import data_of_page
 from utils import page, page_data
 from utils.corpus import Pair, generate
 from utils.history import History
@@ -38,8 +39,7 @@ def trained(tmp_path_factory):
 
 
 def data_of(folder):
-    html = (folder / "report.html").read_text("utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+    return data_of_page(folder / "report.html")
 
 
 def unpacked(packed):

@@ -13,6 +13,7 @@ from huggingface_version import model as huggingface
 from pytorch_version import model as scratch
 from tests.conftest import VOCAB_SIZE
 from tests.oracles import numbers_in
+from tests.outcomes import comparable
 from utils import analysis, checkpoint
 from utils.batching import TokenizedPairs, collate
 from utils.config import ModelConfig
@@ -403,6 +404,6 @@ def test_losses_are_the_same_however_closely_a_run_is_followed(version, tmp_path
         assert main.main([*RUN, *options, "--track_every", every, "--track_internals"]) == 0
         probes, lines = probes_of(tmp_path / name / f"results_{version}")
         records = [json.loads(line) for line in lines]
-        found.append([r for r in records if r["kind"] == "train"])
+        found.append(comparable([r for r in records if r["kind"] == "train"]))
         assert len(probes) == {"rarely": 2, "often": 13}[name]
     assert found[0] == found[1]

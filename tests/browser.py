@@ -33,8 +33,11 @@ def chromium():
 
 
 @contextlib.contextmanager
-def opened(browser, path, width=1280, language="en-US", scheme="light"):
-    """A page from the disk, all of it drawn; fails if it asks for more or complains."""
+def opened(browser, path, *sections, width=1280, language="en-US", scheme="light"):
+    """A page from the disk, with these sections drawn or all; fails if it asks for more.
+
+    Or if there is any complaint.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         locale=language,
@@ -48,22 +51,26 @@ def opened(browser, path, width=1280, language="en-US", scheme="light"):
     page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
-    draw_all(page)
+    draw(page, *sections)
     yield page
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     context.close()
 
 
-def draw_all(page):
-    """Draw every section, in view or not, and wait for the charts."""
-    page.evaluate("drawEverything()")
+def draw(page, *sections):
+    """Draw sections, or all, in view or not, and wait for the charts."""
+    names = ", ".join(map(repr, sections))
+    page.evaluate(f"[{names}].forEach(drawSection)" if sections else "drawEverything()")
     page.wait_for_timeout(300)
 
 
 def draw_stale(page):
-    """Draw what waits to come into view."""
-    page.evaluate("[...stale].forEach(drawSection)")
+    """Draw anew what was drawn and waits to come into view."""
+    page.evaluate(
+        "[...stale].filter((name) => document.querySelector(`#${name} .content`).hasChildNodes())"
+        ".forEach(drawSection)"
+    )
     page.wait_for_timeout(100)
 
 

@@ -12,7 +12,7 @@ from tests.browser import (
     chart,
     choose,
     chromium,
-    draw_all,
+    draw,
     draw_stale,
     faults,
     opened,
@@ -78,7 +78,7 @@ def test_nothing_overlaps_or_is_cut(browser, page_of, name, width):
     with opened(browser, page_of(name), width=width) as page:
         for language in ("English", "한국어"):
             page.get_by_role("button", name=language).click()
-            draw_all(page)
+            draw(page)
             page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
             page.wait_for_timeout(300)
             assert faults(page) == []
@@ -89,7 +89,7 @@ def test_the_step_slider_shows_what_was_followed(browser, results, page_of):
     with np.load(results / "results_pytorch" / "logs" / "tracking.npz") as tracked:
         maps = {key: tracked[key] for key in tracked.files if key.startswith("maps/")}
     steps = sorted({int(key.split("/")[1]) for key in maps})
-    with opened(browser, page_of("pytorch")) as page:
+    with opened(browser, page_of("pytorch"), "attention") as page:
         names = page.evaluate("attentionOf().names")
         for place, name in enumerate(names):
             choose(page, "attention", "attention", place)
@@ -105,7 +105,7 @@ def test_the_step_slider_shows_what_was_followed(browser, results, page_of):
 
 
 def test_pointing_at_a_token_shows_its_row(browser, page_of):
-    with opened(browser, page_of("pytorch")) as page:
+    with opened(browser, page_of("pytorch"), "attention") as page:
         expected = chart(page, "attention-map")[2]
         page.locator("#token-view .queries button").nth(2).hover()
         shown = page.locator("#row-numbers td").all_inner_texts()
@@ -120,7 +120,7 @@ def test_pointing_at_a_token_shows_its_row(browser, page_of):
 
 def test_the_analysis_shows_the_maps_of_its_json(browser, results, page_of):
     found = of(results, "analysis", "analysis.json")
-    with opened(browser, page_of("analysis")) as page:
+    with opened(browser, page_of("analysis"), "attention") as page:
         for number, sentence in enumerate(found["sentences"]):
             ((name, maps),) = sentence["cross_attention"].items()
             choose(page, "attention", "sentence", number)
@@ -132,7 +132,7 @@ def test_the_analysis_shows_the_maps_of_its_json(browser, results, page_of):
 
 def test_the_arithmetic_of_a_row_comes_to_the_weights_of_the_map(browser, page_of):
     """Computed in the page from q, k and v; the map was captured after the model's softmax."""
-    with opened(browser, page_of("pytorch")) as page:
+    with opened(browser, page_of("pytorch"), "attention", "qkv") as page:
         for place in range(len(page.evaluate("attentionOf().names"))):
             choose(page, "qkv", "attention", place)
             choose(page, "qkv", "query", 3)
@@ -154,7 +154,7 @@ def test_the_arithmetic_of_a_row_comes_to_the_weights_of_the_map(browser, page_o
 
 
 def test_a_head_of_the_grid_can_be_jumped_to(browser, page_of):
-    with opened(browser, page_of("comparison")) as page:
+    with opened(browser, page_of("comparison"), "attention") as page:
         page.locator('[data-head="encoder.1.self_attn/2"]').click()
         chosen = page.evaluate("[Chosen.attention, Chosen.head]")
         assert chosen == ["encoder.1.self_attn", 2]
@@ -166,7 +166,7 @@ def test_a_head_of_the_grid_can_be_jumped_to(browser, page_of):
 def test_the_gradient_slider_shows_what_was_followed(browser, results, page_of):
     lines = (results / "results_pytorch" / "logs" / "metrics.jsonl").read_text().splitlines()
     probes = [record for record in map(json.loads, lines) if record["kind"] == "probe"]
-    with opened(browser, page_of("pytorch")) as page:
+    with opened(browser, page_of("pytorch"), "gradients") as page:
         for number in (0, len(probes) - 1):
             slide(page, "gradient-slider", number)
             shown = chart(page, "gradient-map")
@@ -178,7 +178,7 @@ def test_numbers_are_those_of_the_files(browser, results, page_of):
     """Percentages have one digit after the point, other numbers four significant ones."""
     summary = of(results, "pytorch", "summary.json")
     compared = of(results, "comparison", "comparison.json")
-    with opened(browser, page_of("pytorch")) as page:
+    with opened(browser, page_of("pytorch"), "overview") as page:
         rows = dict(
             line.split("\t")
             for line in page.locator("#overview .key-value tr").all_inner_texts()[:9]
@@ -189,7 +189,7 @@ def test_numbers_are_those_of_the_files(browser, results, page_of):
             assert shown == pytest.approx(summary["metrics"][name], rel=5e-4, abs=1e-9)
         accuracy = rows[said["page.metric.token_accuracy"]]
         assert accuracy == f"{100 * summary['metrics']['token_accuracy']:.1f} %"
-    with opened(browser, page_of("comparison")) as page:
+    with opened(browser, page_of("comparison"), "overview", "parity") as page:
         points = page.locator("#parity-table tbody tr").all_inner_texts()
         assert page.evaluate("DATA.comparison.parity") == compared["parity"]
         page.locator("#parity-table summary").click()
@@ -224,19 +224,19 @@ def test_the_language_switch_leaves_nothing_behind(browser, page_of, name):
         assert untranslated(page, "ko") == []
         english = page.locator(".explanation").all_inner_texts()
         page.get_by_role("button", name="한국어").click()
-        draw_all(page)
+        draw(page)
         assert untranslated(page, "en") == []
         korean = page.locator(".explanation").all_inner_texts()
         assert not set(english) & set(korean)
         assert all(any("가" <= c <= "힣" for c in text) for text in korean)
         page.get_by_role("button", name="English").click()
-        draw_all(page)
+        draw(page)
         assert page.locator(".explanation").all_inner_texts() == english
 
 
 def test_a_users_text_is_never_markup(browser, page_of):
     """Scripts, tags, quotes, a null character and what Plotly takes for templates."""
-    with opened(browser, page_of("analysis")) as page:
+    with opened(browser, page_of("analysis"), "overview", "attention", "qkv") as page:
         assert page.evaluate("sentenceNow().src") == HOSTILE
         shown = HOSTILE.replace("\x00", "U+0000")
         assert shown in page.locator("#attention [data-choose=sentence] option").first.inner_text()
@@ -272,17 +272,17 @@ def test_the_keyboard_reaches_everything_that_can_be_chosen(browser, page_of):
 
 
 def test_dark_and_light(browser, page_of):
-    with opened(browser, page_of("pytorch"), scheme="dark") as page:
+    with opened(browser, page_of("pytorch"), "training", scheme="dark") as page:
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         font = page.evaluate("document.getElementById('chart-loss').layout.font.color")
         page.locator("#theme").click()
-        draw_all(page)
+        draw(page, "training")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
         assert page.evaluate("document.getElementById('chart-loss').layout.font.color") != font
 
 
 def test_both_models_can_be_chosen_in_a_comparison(browser, results, page_of):
-    with opened(browser, page_of("comparison")) as page:
+    with opened(browser, page_of("comparison"), "training", "attention") as page:
         first = chart(page, "attention-map")
         page.locator("#model").select_option("Hugging Face")
         draw_stale(page)
@@ -297,7 +297,7 @@ def test_both_models_can_be_chosen_in_a_comparison(browser, results, page_of):
 
 
 def test_hangul_is_drawn_with_the_pages_own_font(browser, page_of):
-    with opened(browser, page_of("pytorch"), language="ko-KR") as page:
+    with opened(browser, page_of("pytorch"), "overview", "training", language="ko-KR") as page:
         fonts = page.evaluate("[...document.fonts].map((font) => [font.family, font.status])")
         assert fonts
         assert all(status == "loaded" for family, status in fonts if "1" in family)

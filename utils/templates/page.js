@@ -26,10 +26,14 @@ function drawSection(name) {
   waiting.forEach((action) => action());
 }
 
-/** Draw sections anew: at once where they are in view, else when they come into it. */
+/** Draw sections anew: at once where the reader is, else when they come into view. */
 function redraw(...names) {
   names.forEach((name) => stale.add(name));
-  names.filter((name) => inView.has(name)).forEach(keepingFocus(drawSection));
+  names.filter(isRead).forEach(keepingFocus(drawSection));
+}
+
+function isRead(name) {
+  return inView.has(name) || document.getElementById(name).contains(document.activeElement);
 }
 
 /** The list or slider that was used keeps the keyboard's focus, though it is made anew. */

@@ -25,7 +25,7 @@ from utils.subject import Pieces
 
 TINY = (
     "--version", "pytorch", "--epochs", "2", "--train_size", "120", "--eval_size", "30",
-    "--batch_size", "8", "--vocab_size", "400", "--hidden_size", "16", "--num_layers", "1",
+    "--batch_size", "8", "--vocab_size", "400", "--hidden_size", "16", "--num_layers", "2",
     "--num_heads", "2", "--track_internals", "--no_visualize", "--quiet",
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_vectors_make_the_maps(trained):
 
 
 def test_every_section_is_explained(trained):
-    said = data_of(trained)["explanations"]
+    (said,) = data_of(trained)["explanations"]
     assert tuple(said) == SECTIONS
     for messages in said.values():
         assert messages
@@ -160,6 +160,13 @@ def test_less_detail_is_less(trained, tmp_path, monkeypatch):
     assert [content["is_whole"] for content in found] == [True] + [False] * (len(DETAILS) - 1)
     steps = [len(content["models"][0]["attention"]["over_training"]) for content in found]
     assert steps[-1] <= 4
+    vectors = [content["models"][0]["vectors"][0] for content in found]
+    assert len(vectors[0]) == 6  # of two layers in either stack
+    assert list(vectors[-1]) == [
+        "encoder.1.self_attn",
+        "decoder.1.self_attn",
+        "decoder.1.cross_attn",
+    ]
 
 
 # What is not said in so many words

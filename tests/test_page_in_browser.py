@@ -201,7 +201,7 @@ def test_numbers_are_those_of_the_files(browser, results, page_of):
         for version in ("pytorch", "huggingface"):
             column = 1 + ("pytorch", "huggingface").index(version)
             cells = page.locator("#overview .scroll tbody tr").all_inner_texts()
-            assert cells[0].split("\t")[column] == f"{compared['metrics'][version]['eval_nll']:.4g}"
+            assert cells[0].split("\t")[column] == f"{compared['metrics'][version]['eval_nll']:.4f}"
 
 
 def untranslated(page, other):
@@ -210,7 +210,9 @@ def untranslated(page, other):
     foreign = {
         text
         for key, text in catalogue(other).items()
-        if key.startswith(("page.", "label.")) and "{" not in text and catalogue(mine)[key] != text
+        if key.startswith(("page.", "label.", "compare."))
+        and "{" not in text
+        and catalogue(mine)[key] != text
     }
     return [text for text in texts(page) if text in foreign and any(map(str.isalpha, text))]
 

@@ -303,7 +303,9 @@ class Comparison:
         models = [
             self._results_of(subject, version, findings) for version, subject in subjects.items()
         ]
-        page = Page(kind="comparison", models=models, comparison=findings.content())
+        quantities = [row.as_dict() for row in findings.quantities()]
+        content = findings.content() | {"quantities": quantities}
+        page = Page(kind="comparison", models=models, comparison=content)
         return write_page(page, self.folder.path)
 
     def _results_of(self, subject: Subject, version: str, findings: Findings) -> ModelResults:

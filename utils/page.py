@@ -27,7 +27,7 @@ SCRIPTS = (
     "words.js", "data.js", "charts.js", "tokens.js", "arithmetic.js", "parts.js", "overview.js",
     "attention.js", "qkv.js", "layer.js", "proof.js", "page.js",
 )  # fmt: skip
-OF_PAGE = ("page.", "label.")  # what the keys of a page's texts begin with
+OF_PAGE = ("page.", "label.", "compare.")  # what the keys of a page's texts begin with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Page:
     Attributes:
         kind: "training", "comparison" or "analysis".
         models: one, or both of a comparison.
-        comparison: content of ``comparison.json``; None of other pages.
+        comparison: content of ``comparison.json``, with the rows of its table as messages
+            (``quantities``); None of other pages.
     """
 
     kind: str
@@ -47,17 +48,17 @@ class Page:
     def content(self, detail: Detail) -> dict[str, Any]:
         """As plain values, for the scripts."""
         models = [model.content(detail) for model in self.models]
-        words = explanations(self.kind, models, self.comparison)
         return {
             "kind": self.kind,
             "models": models,
             "comparison": self.comparison,
-            "explanations": {
-                section: [message.as_dict() for message in messages]
-                for section, messages in words.items()
-            },
+            "explanations": [self._explained(model) for model in models],
             "is_whole": detail == DETAILS[0],
         }
+
+    def _explained(self, model: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        words = explanations(self.kind, model, self.comparison)
+        return {section: [said.as_dict() for said in part] for section, part in words.items()}
 
 
 def write(page: Page, folder: Path) -> Path:
@@ -67,7 +68,6 @@ def write(page: Page, folder: Path) -> Path:
         Its path.
 
     Raises:
-        RunFailed: plotly's script is missing.
         WriteError: it could not be written.
     """
     path = folder / PAGE
@@ -98,7 +98,7 @@ def render(content: Mapping[str, Any]) -> bytes:
     return (
         environment.get_template("report.html.j2")
         .render(
-            plotly=_plotly(),
+            plotly=plotly_script(),
             font_faces=faces,
             font_family=families,
             style=_template(STYLE),
@@ -132,8 +132,12 @@ def _template(name: str) -> str:
 
 
 @functools.cache
-def _plotly() -> str:
-    """Plotly's script, without importing the package: that would take a second."""
+def plotly_script() -> str:
+    """Plotly's script, without importing the package: that would take a second.
+
+    Raises:
+        RunFailed: it is missing.
+    """
     spec = importlib.util.find_spec("plotly")
     if spec is None or spec.origin is None:
         raise RunFailed("the package plotly is missing: pip install -r requirements.txt")

@@ -33,6 +33,7 @@ FOLLOWED = {
     "ffn": ("zero_share", "dead_share"),
     "residual": ("norm", "gradient_norm"),
 }
+STACKS = ("encoder", "decoder")
 MOST_SAMPLES = 4  # best ones, and as many worst ones
 
 
@@ -44,22 +45,24 @@ class Detail:
         mapped_steps: training steps whose attention maps are kept.
         all_attentions: over those steps, or the last cross-attention alone.
         sentences: whose maps and vectors of the finished model are kept.
+        all_vectors: of every attention, or of the last layers' alone.
         train_points: of the loss curve.
     """
 
     mapped_steps: int
     all_attentions: bool
     sentences: int
+    all_vectors: bool
     train_points: int
 
 
 # From all to the least; a page takes the first that makes it small enough.
 DETAILS = (
-    Detail(16, True, 8, 1000),
-    Detail(16, True, 3, 1000),
-    Detail(8, True, 3, 500),
-    Detail(8, False, 2, 500),
-    Detail(4, False, 1, 200),
+    Detail(16, True, 8, True, 1000),
+    Detail(16, True, 3, True, 1000),
+    Detail(8, True, 3, True, 500),
+    Detail(8, False, 2, True, 500),
+    Detail(4, False, 1, False, 200),
 )
 
 
@@ -102,7 +105,7 @@ class ModelResults:
             "samples": best_and_worst(self.translated or self.summary.get("samples", ())),
             "curves": curves(self.records, detail.train_points),
             "attention": attention_content(self, detail),
-            "vectors": vectors_content(found, detail.sentences),
+            "vectors": vectors_content(found, detail),
             "followed": followed_content(self.history),
             "inside": inside_content(found, self.history),
             "trace": self.trace,
@@ -246,19 +249,24 @@ def maps_over_training(
     return found
 
 
-def vectors_content(found: Inspection, most: int) -> list[dict[str, Any]]:
+def vectors_content(found: Inspection, detail: Detail) -> list[dict[str, Any]]:
     """Queries, keys and values of each attention, for each sentence."""
     captured = found.captured
+    names = captured.attentions()
+    if not detail.all_vectors:
+        last = {stack: max(_layer(n) for n in names if n.startswith(stack)) for stack in STACKS}
+        names = [name for name in names if _layer(name) == last[name.partition(".")[0]]]
     return [
         {
-            name: {
-                kind: packed_vectors(_rows(captured, f"{name}.{kind}", i))
-                for kind in ("q", "k", "v")
-            }
-            for name in captured.attentions()
+            name: {kind: packed_vectors(_rows(captured, f"{name}.{kind}", i)) for kind in "qkv"}
+            for name in names
         }
-        for i in range(min(most, len(found.examples)))
+        for i in range(min(detail.sentences, len(found.examples)))
     ]
+
+
+def _layer(attention: str) -> int:
+    return int(attention.split(".")[1])
 
 
 def _rows(captured: Captured, name: str, sentence: int) -> np.ndarray:

@@ -20,16 +20,15 @@ GOOD_AER = 0.5  # above, a head cannot be said to find the words
 
 
 def explanations(
-    kind: str, models: Sequence[Model], comparison: Mapping[str, Any] | None
+    kind: str, model: Model, comparison: Mapping[str, Any] | None
 ) -> dict[str, list[Message]]:
     """Section -> its sentences; those without data say what would fill them.
 
     Args:
         kind: of the page: "training", "comparison" or "analysis".
-        models: content of the page's models; the sentences are about the first.
+        model: content of one of the page's models.
         comparison: content of ``comparison.json``, if the page is of one.
     """
-    model = models[0]
     return {
         "overview": _overview(kind, model, comparison),
         "training": _training(model),

@@ -14,7 +14,7 @@ from utils.evaluation import Translations
 from utils.history import History
 from utils.insight import look_inside
 from utils.live_drawing import CLOSE_LEAST_WORK, LEAST_WORK, LiveDrawing, draw_followed
-from utils.page import Page
+from utils.page import Page, plotly_script
 from utils.page import write as write_page
 from utils.page_data import ModelResults
 from utils.progress import Progress, Speedometer
@@ -48,6 +48,7 @@ class Recorder:
         version: str,
         num_steps: int,
     ) -> None:
+        plotly_script()  # were it missing, better now than after the training
         self.folder = folder
         self._version = version
         self._settings = settings

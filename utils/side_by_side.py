@@ -37,7 +37,16 @@ class Quantity:
 
     def cells(self) -> tuple[str, str, str]:
         """Name and values as text."""
-        return self.name.text(), f"{self.pytorch:{self.form}}", f"{self.huggingface:{self.form}}"
+        return self.name.text(), *self.values()
+
+    def values(self) -> tuple[str, str]:
+        """Both values as text."""
+        return f"{self.pytorch:{self.form}}", f"{self.huggingface:{self.form}}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, for a page."""
+        name, remark = self.name.as_dict(), self.remark.as_dict()
+        return {"name": name, "values": self.values(), "remark": remark}
 
 
 def quantities(summaries: Mapping[str, Mapping[str, Any]]) -> list[Quantity]:

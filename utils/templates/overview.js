@@ -32,11 +32,12 @@ function metric(name, value) {
 
 function overview(into) {
   const columns = make("div", { class: "columns" });
-  into.append(columns);
   const { summary, samples } = model();
   if (DATA.comparison) {
-    columns.append(block(say("page.overview.side_by_side"), sideBySide()));
-  } else if (summary.metrics) {
+    into.append(block(say("page.overview.side_by_side"), sideBySide()));
+  }
+  into.append(columns);
+  if (summary.metrics) {
     columns.append(
       block(
         say("page.overview.results"),
@@ -142,26 +143,17 @@ function sampleOf(sample, look) {
 }
 
 function sideBySide() {
-  const { metrics, speed } = DATA.comparison;
-  const rows = [
-    ...METRICS.filter((name) => name in metrics.pytorch).map((name) => [name, metrics]),
-    ...SPEED.filter((name) => name in speed.pytorch).map((name) => [name, speed]),
-    ["parameters", metrics],
-    ["code_lines", metrics],
-  ];
-  return grid(
-    ["", "PyTorch", "Hugging Face"],
-    rows.map(([name, of]) =>
-      make(
-        "tr",
-        {},
-        make("th", { scope: "row" }, say(`page.metric.${name}`)),
-        ...["pytorch", "huggingface"].map((version) =>
-          make("td", { class: "number" }, metric(name, of[version][name])),
-        ),
-      ),
+  const heads = ["", "PyTorch", "Hugging Face", say("page.overview.why")];
+  const rows = DATA.comparison.quantities.map(({ name, values, remark }) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, say(name.key, name.values)),
+      ...values.map((value) => make("td", { class: "number" }, value)),
+      make("td", {}, say(remark.key, remark.values)),
     ),
   );
+  return grid(heads, rows);
 }
 
 const versionName = (version) =>

@@ -17,7 +17,7 @@ function drawSection(name) {
   const content = section.querySelector(".content");
   content.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.purge(chart));
   content.replaceChildren();
-  const sentences = DATA.explanations[name]
+  const sentences = DATA.explanations[Chosen.model][name]
     .map((message) => say(message.key, message.values))
     .join(" ");
   section.querySelector(".explanation").replaceChildren(...withOptions(visible(sentences)));

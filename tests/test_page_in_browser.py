@@ -238,7 +238,7 @@ def test_the_language_switch_leaves_nothing_behind(browser, page_of, name):
 
 def test_a_users_text_is_never_markup(browser, page_of):
     """Scripts, tags, quotes, a null character and what Plotly takes for templates."""
-    with opened(browser, page_of("analysis"), "overview", "attention", "qkv") as page:
+    with opened(browser, page_of("analysis"), "overview", "attention", "qkv", "layer") as page:
         assert page.evaluate("sentenceNow().src") == HOSTILE
         shown = HOSTILE.replace("\x00", "U+0000")
         assert shown in page.locator("#attention [data-choose=sentence] option").first.inner_text()
@@ -251,6 +251,12 @@ def test_a_users_text_is_never_markup(browser, page_of):
             "(labels) => labels.map((label) => label.textContent)"
         )
         assert [t.strip() for t in ticks] == [token.strip() for token in tokens]
+        for name, kind in (("ways", ".textpoint text"), ("v-vectors", ".ytick text")):
+            labels = page.locator(f"#{name} {kind}").evaluate_all(
+                "(labels) => labels.map((label) => label.textContent)"
+            )
+            own = {label.strip().partition("v(")[2].removesuffix(")") or label for label in labels}
+            assert own & {token.strip() for token in tokens if "<" in token or "&" in token}
         assert page.locator("main script").count() == 0
         assert page.locator("main b, .chart b, main .content script").count() == 0
 

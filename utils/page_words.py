@@ -16,7 +16,7 @@ SECTIONS = (
     "overview", "training", "attention", "qkv", "layer", "gradients", "trace", "parity",
 )  # fmt: skip
 
-GOOD_AER = 0.5  # above, a head cannot be said to find the words
+GOOD_AER = 0.3  # above, a head cannot be said to find the words
 
 
 def explanations(

@@ -104,7 +104,7 @@ function lines(element, traces, x, y, more = {}) {
     xaxis: axis(x),
     yaxis: axis(y, more.y ?? {}),
     showlegend: traces.length > 1,
-    title: more.title,
+    height: 320 + 22 * Math.max(0, traces.length - 3), // room for the legend
   });
 }
 

@@ -3,7 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const MAP_STEPS = 65535;
-const GOOD_AER = 0.5; // above, a head cannot be said to find the words
+const GOOD_AER = 0.3; // above, a head cannot be said to find the words
 
 /** An array of numbers with its shape: `at(i, j, ...)` gives one, `row(i, j)` a last axis. */
 class Numbers {

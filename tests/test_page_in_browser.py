@@ -198,6 +198,8 @@ def test_numbers_are_those_of_the_files(browser, results, page_of):
         for line, row in zip(points[1:], compared["parity"], strict=True):
             shown = float(line[1].replace("−", "-"))
             assert shown == pytest.approx(row["max_abs_fp64"], rel=0.05)
+        own = compared["paired_training"]["fp32"]["max_abs_loss_difference_of_own_attention_paths"]
+        assert f"come to {own:.0e}" in page.locator("#parity").inner_text()
         for version in ("pytorch", "huggingface"):
             column = 1 + ("pytorch", "huggingface").index(version)
             cells = page.locator("#overview .scroll tbody tr").all_inner_texts()

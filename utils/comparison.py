@@ -289,7 +289,7 @@ class Comparison:
                 inside=scratch.inside(self.scratch),
                 variant=Variant(),
                 vocabulary=self.tokenizer,
-                step=findings.summaries["pytorch"]["best_step"],
+                step=findings.summaries["pytorch"].get("best_step"),
             ),
             "huggingface": Subject(
                 name=str(self.folders["huggingface"].path),
@@ -297,14 +297,16 @@ class Comparison:
                 inside=huggingface.inside(self.marian),
                 variant=huggingface.variant(self.marian.config),
                 vocabulary=self.tokenizer,
-                step=findings.summaries["huggingface"]["best_step"],
+                step=findings.summaries["huggingface"].get("best_step"),
             ),
         }
         models = [
             self._results_of(subject, version, findings) for version, subject in subjects.items()
         ]
-        quantities = [row.as_dict() for row in findings.quantities()]
-        content = findings.content() | {"quantities": quantities}
+        content = findings.content() | {
+            "quantities": [row.as_dict() for row in findings.quantities()],
+            "paired_words": [said.as_dict() for said in findings.paired.messages()],
+        }
         page = Page(kind="comparison", models=models, comparison=content)
         return write_page(page, self.folder.path)
 

@@ -37,8 +37,8 @@ class Page:
     Attributes:
         kind: "training", "comparison" or "analysis".
         models: one, or both of a comparison.
-        comparison: content of ``comparison.json``, with the rows of its table as messages
-            (``quantities``); None of other pages.
+        comparison: content of ``comparison.json``, with the rows of its table (``quantities``) and
+            what is said of the paired training (``paired_words``) as messages; None of other pages.
     """
 
     kind: str

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from utils.language import message, text
+from utils.language import Message, message
 from utils.parity import STEP, STEP_KEY_BIASES, as_vectors
 
 EARLY_STEPS = 10
@@ -68,33 +68,37 @@ class PairedTraining:
         )
 
     def lines(self) -> list[str]:
-        """The comparison in words."""
+        """The comparison in words, for a terminal."""
+        return [f"  {said.text()}" for said in self.messages()]
+
+    def messages(self) -> list[Message]:
+        """The comparison in words: double precision, single precision, weights."""
         fp64, own = largest(self.gaps_fp64()), largest(self.gaps_own_paths())
         early, late = largest(self.gaps_fp32()[:EARLY_STEPS]), largest(self.gaps_fp32())
         weights, key_biases = weight_differences(self.ours_fp32, self.theirs_fp32)
         is_rounding = late <= 10 * own
-        double = text(
-            "compare.paired.double",
-            difference=f"{fp64:.0e}",
-            allowed=f"{TOLERANCE_FP64:.0e}",
-            tables=message(
-                "compare.paired.equal" if self.tables_equal else "compare.paired.unequal"
+        tables = "equal" if self.tables_equal else "unequal"
+        return [
+            message(
+                "compare.paired.double",
+                difference=f"{fp64:.0e}",
+                allowed=f"{TOLERANCE_FP64:.0e}",
+                tables=message(f"compare.paired.{tables}"),
+                verdict=message(f"compare.paired.{'one' if self.ok else 'not_one'}"),
             ),
-            verdict=message("compare.paired.one" if self.ok else "compare.paired.not_one"),
-        )
-        single = text(
-            "compare.paired.single",
-            early=f"{early:.0e}",
-            steps=str(EARLY_STEPS),
-            expected=f"{EXPECTED_FP32:.0e}",
-            late=f"{late:.0e}",
-            own=f"{own:.0e}",
-            conclusion=message("compare.paired.rounding" if is_rounding else "compare.paired.more"),
-        )
-        apart = text(
-            "compare.paired.weights", weights=f"{weights:.0e}", key_biases=f"{key_biases:.0e}"
-        )
-        return [f"  {line}" for line in (double, single, apart)]
+            message(
+                "compare.paired.single",
+                early=f"{early:.0e}",
+                steps=str(EARLY_STEPS),
+                expected=f"{EXPECTED_FP32:.0e}",
+                late=f"{late:.0e}",
+                own=f"{own:.0e}",
+                conclusion=message(f"compare.paired.{'rounding' if is_rounding else 'more'}"),
+            ),
+            message(
+                "compare.paired.weights", weights=f"{weights:.0e}", key_biases=f"{key_biases:.0e}"
+            ),
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The ``paired_training`` of ``comparison.json``; losses in nats per target token."""

@@ -109,6 +109,7 @@ function parity(into) {
       block(say("page.parity.curves_title"), curves),
       block(say("page.parity.gaps_title"), gaps),
     ),
+    ...found.paired_words.map((said) => make("p", {}, say(said.key, said.values))),
     block(say("page.parity.translations_title"), translationTable(found.translations)),
   );
   const points = found.parity.map((row) => row.point);

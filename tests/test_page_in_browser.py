@@ -206,6 +206,95 @@ def test_numbers_are_those_of_the_files(browser, results, page_of):
             assert cells[0].split("\t")[column] == f"{compared['metrics'][version]['eval_nll']:.4f}"
 
 
+def test_the_grid_of_heads_has_the_numbers_of_the_analysis(browser, results, page_of):
+    found = of(results, "analysis", "analysis.json")
+    entropy, ablation = found["attention"]["entropy"], found["head_ablation"]["nll"]
+    shift = found["alignment"]["best"]["shift"]
+    rates = {
+        (row["layer"], row["head"]): row["aer"]
+        for row in found["alignment"]["table"]
+        if row["shift"] == shift
+    }
+    with opened(browser, page_of("analysis"), "attention") as page:
+        for i, label in enumerate(entropy["axes"]["attention"]):
+            stack, layer, site = label.split()
+            for head in range(len(entropy["values"][i])):
+                name = f"{stack}.{int(layer) - 1}.{site}_attn/{head}"
+                shown = page.locator(f'[data-head="{name}"]').inner_text().split("\n")
+                expected = [f"H {entropy['values'][i][head]:.2f}"]
+                if site == "cross":
+                    expected.append(f"AER {rates[int(layer), head + 1]:.2f}")
+                place = ablation["axes"]["attention"].index(label)
+                expected.append(f"Δ {ablation['values'][place][head]:.2f}".replace("-", "−"))
+                assert shown == expected
+
+
+def test_the_inside_of_layers_has_the_numbers_of_the_analysis(browser, results, page_of):
+    found = of(results, "analysis", "analysis.json")
+    lens, sparsity = found["logit_lens"], found["ffn"]["sparsity"]
+    with opened(browser, page_of("analysis"), "layer") as page:
+        rows = page.locator("#layer .of-tokens").first.locator("tbody tr")
+        for i, tokens in enumerate(lens["tokens"]):
+            cells = rows.nth(i).locator("td")
+            shown = [text.split("\n")[0] for text in cells.all_inner_texts()]
+            assert [s.strip() for s in shown] == [token.strip() for token in tokens]
+            is_right = cells.evaluate_all("(cells) => cells.map((c) => c.className === 'right')")
+            assert is_right == [rank == 1 for rank in lens["right_rank"]["values"][i]]
+        shares = np.array(chart(page, "ffn-use", "y")) / 100
+        np.testing.assert_allclose(shares, sparsity["values"], rtol=1e-4)
+        first = found["embeddings"]["layers"]["encoder"]
+        np.testing.assert_allclose(
+            [chart(page, "ways", "x"), chart(page, "ways", "y")],
+            np.transpose(first["coordinates"][0]),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+def test_curves_are_those_of_the_metrics(browser, results, page_of):
+    lines = (results / "results_pytorch" / "logs" / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    train = [record for record in records if record["kind"] == "train"]
+    evals = [record for record in records if record["kind"] == "eval"]
+    with opened(browser, page_of("pytorch"), "training") as page:
+        for name, key in (
+            ("chart-loss", "loss"),
+            ("chart-rate", "lr"),
+            ("chart-gradient", "grad_norm"),
+        ):
+            assert chart(page, name, "x") == [record["step"] for record in train]
+            np.testing.assert_allclose(chart(page, name, "y"), [r[key] for r in train], rtol=1e-4)
+        np.testing.assert_allclose(
+            page.evaluate("document.getElementById('chart-loss').data[1].y"),
+            [record["nll"] for record in evals],
+            rtol=1e-4,
+        )
+        timed = [record for record in train if "tokens_per_sec" in record]
+        assert timed
+        np.testing.assert_allclose(
+            chart(page, "chart-speed", "y"), [r["tokens_per_sec"] for r in timed], rtol=1e-4
+        )
+
+
+def test_every_operation_is_listed_and_coloured_by_its_kind(browser, results, page_of):
+    found = of(results, "pytorch", "logs/trace.json")
+    linear = {step["name"]: step["linear"] for step in found["forward"]}
+    with opened(browser, page_of("pytorch"), "trace") as page:
+        page.evaluate(
+            "document.querySelectorAll('#trace details').forEach((d) => { d.open = true; })"
+        )
+        shown = page.locator("#trace .operation").evaluate_all(
+            "(rows) => rows.map((row) => [row.children[1].textContent,"
+            " row.children[0].classList.contains('linear'), row.children[2].textContent])"
+        )
+        expected = [*found["forward"], *found["backward"]]
+        assert [row[0] for row in shown] == [step["name"] for step in expected]
+        assert [row[1] for row in shown] == [linear[step["name"]] for step in expected]
+        assert all(
+            row[2].startswith(step["formula"]) for row, step in zip(shown, expected, strict=True)
+        )
+
+
 def untranslated(page, other):
     """Texts of the page that stand word for word in the catalogue of the ``other`` language."""
     mine = {"en": "ko", "ko": "en"}[other]

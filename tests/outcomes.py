@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 SAVE_EVERY = 4  # steps: between the 10 of an epoch
 # What differs from run to run: by the clock, by the process, and whether it was resumed.
-KEYS = ("seconds", "_per_sec", "speed", "remarks", "environment", "resume")
+KEYS = ("seconds", "_per_sec", "speed", "remarks", "quantities", "environment", "resume")
 FILES = ("train.log", "training_args.bin")
 
 

@@ -17,6 +17,7 @@ const DASHES = ["solid", "dash", "dot", "dashdot"];
 const LOGARITHMIC = { type: "log", dtick: 1, exponentformat: "power" };
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const fontSize = () => parseFloat(getComputedStyle(document.body).fontSize);
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
 function colors(low = "--back") {
@@ -57,33 +58,21 @@ function tokenAxis(title, tokens, more = {}) {
   });
 }
 
+/** Draw a chart; its height is given for letters of 16 pixels, and grows with them. */
 function draw(element, traces, layout) {
   element.classList.add("chart");
   const whole = {
-    font: {
-      family: css("--font"),
-      color: css("--front"),
-      size: parseFloat(getComputedStyle(document.body).fontSize) * 0.8,
-    },
+    font: { family: css("--font"), color: css("--front"), size: fontSize() * 0.8 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 10, r: 10, t: layout.title ? 40 : 12, b: 10 },
+    margin: { l: 10, r: 10, t: 12, b: 10 },
     legend: { orientation: "h", y: -0.25, yanchor: "top" },
     colorway: PALETTE,
     hoverlabel: { font: { family: css("--font") }, align: "left" },
     dragmode: false,
     ...layout,
+    height: ((layout.height ?? 340) * fontSize()) / 16,
   };
-  if (layout.title) {
-    whole.title = {
-      text: plain(layout.title),
-      font: { size: whole.font.size * 1.1 },
-      x: 0,
-      xanchor: "left",
-      xref: "container",
-      pad: { l: 4 },
-    };
-  }
   return Plotly.react(element, traces, whole, { responsive: true, displayModeBar: false });
 }
 

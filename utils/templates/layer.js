@@ -5,7 +5,7 @@ function layer(into) {
   const { inside } = model();
   const used = make("div", { id: "ffn-use" });
   const histogram = make("div", { id: "ffn-histogram" });
-  const ways = make("div", { class: "tall", id: "ways" });
+  const ways = make("div", { id: "ways" });
   const names = Object.keys(inside.ways);
   into.append(
     block(say("page.layer.lens_title"), hint("page.layer.lens_hint"), lensTable(inside.lens)),
@@ -263,6 +263,6 @@ function gradients(into) {
     xaxis: axis(say("page.axis.step")),
     yaxis: axis(say("page.axis.update"), LOGARITHMIC),
     height: 420,
-    legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11 } },
+    legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 0.7 * fontSize() } },
   });
 }

@@ -123,7 +123,6 @@ function strips(element, names, rows) {
       height: 120 + 30 * rows.length,
     },
   );
-  element.classList.add("low");
 }
 
 function rowTable(row, keys) {
@@ -163,7 +162,7 @@ function timelineOf(group, quantities) {
   if (followed === null) {
     return empty("page.qkv.empty");
   }
-  const chart = make("div", { class: "tall", id: `timeline-${group}` });
+  const chart = make("div", { id: `timeline-${group}` });
   const show = (quantity) => {
     const table = followed[group][quantity];
     const traces = table.axes.name.map((name, i) => {
@@ -191,7 +190,7 @@ function timelineOf(group, quantities) {
       showlegend: true,
       height:
         420 + 22 * Math.ceil(traces.length / Math.max(1, Math.floor(chart.clientWidth / 230))),
-      legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 0.7 * fontSize() } },
     });
   };
   const box = make(

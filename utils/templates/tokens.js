@@ -1,7 +1,7 @@
 "use strict";
 /* The token view: queries on the left, keys on the right, lines as strong as the attention. */
 
-const ROW = 30; // height of a token in pixels, as in page.css
+const ROW = 1.875; // height of a token in letters, as in page.css
 const FAINTEST = 0.02; // weights below it have no line
 
 class TokenView {
@@ -39,7 +39,8 @@ class TokenView {
           ),
         ),
       );
-    const height = ROW * Math.max(queries.length, keys.length);
+    this.row = ROW * fontSize();
+    const height = this.row * Math.max(queries.length, keys.length);
     this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.svg.setAttribute("viewBox", `0 0 100 ${height}`);
     this.svg.setAttribute("preserveAspectRatio", "none");
@@ -95,7 +96,7 @@ class TokenView {
 
   line(q, k, kind, opacity, width) {
     const element = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    const ends = { x1: 0, y1: (q + 0.5) * ROW, x2: 100, y2: (k + 0.5) * ROW };
+    const ends = { x1: 0, y1: (q + 0.5) * this.row, x2: 100, y2: (k + 0.5) * this.row };
     Object.entries(ends).forEach(([name, value]) => element.setAttribute(name, value));
     element.setAttribute("class", kind);
     element.style.strokeOpacity = opacity;

@@ -41,6 +41,13 @@ def _draw_here(monkeypatch):
     monkeypatch.setattr("utils.figure_writer.PROCESSES", 1)
 
 
+@pytest.fixture(autouse=True)
+def _pages_without_fonts(request, monkeypatch):
+    """Packing fonts is a third of a second of each run; tests of pages want them."""
+    if "test_page" not in request.module.__name__:
+        monkeypatch.setattr("utils.page.font_faces", lambda text: ("", "sans-serif"))
+
+
 @pytest.fixture
 def model_config() -> ModelConfig:
     return ModelConfig(dropout=0.0, **SHAPE)

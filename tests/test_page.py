@@ -19,7 +19,7 @@ from utils.language import LANGUAGES, Message, catalogue
 from utils.page import as_script
 from utils.page_data import DETAILS
 from utils.page_fonts import font_faces
-from utils.page_words import SECTIONS
+from utils.page_words import SECTIONS, explanations
 from utils.results import ResultsFolder
 from utils.subject import Pieces
 
@@ -109,6 +109,18 @@ def test_every_section_is_explained(trained):
             for language in LANGUAGES:
                 text = as_message(entry).text(language)
                 assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "key"), [([1e-3, 3e-3, 2e-3], "rate"), ([1e-3, 2e-3, 3e-3], "rising")]
+)
+def test_a_run_that_ends_in_its_warm_up_is_told_so(trained, rates, key):
+    model = data_of(trained)["models"][0]
+    train = {"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "lr": rates}
+    model["curves"] = model["curves"] | {"train": train}
+    said = explanations("training", model, None)["training"]
+    assert said[-1].key == f"page.training.{key}"
+    assert said[-1].values["peak"] == "0.003"
 
 
 def as_message(entry):

@@ -242,6 +242,9 @@ def test_the_inside_of_layers_has_the_numbers_of_the_analysis(browser, results, 
             assert [s.strip() for s in shown] == [token.strip() for token in tokens]
             is_right = cells.evaluate_all("(cells) => cells.map((c) => c.className === 'right')")
             assert is_right == [rank == 1 for rank in lens["right_rank"]["values"][i]]
+        neuron = found["ffn"]["neurons"][0]
+        units = page.locator("#layer tr", has_text=neuron["tokens"][0][0]).locator("td.number")
+        assert str(neuron["unit"] + 1) in units.all_inner_texts()  # from 1, as figures count
         shares = np.array(chart(page, "ffn-use", "y")) / 100
         np.testing.assert_allclose(shares, sparsity["values"], rtol=1e-4)
         first = found["embeddings"]["layers"]["encoder"]

@@ -198,8 +198,9 @@ class Comparison:
         if settings.run.visualize is not False:
             for name, figure, record in comparison_figures.all_figures(findings):
                 self.folder.save_figure(figure, name, settings.run.figure_format, record)
-        page = self._write_page(findings)
-        path = self.folder.write_json(COMPARISON, findings.content())
+        content = findings.content()
+        page = self._write_page(findings, content)
+        path = self.folder.write_json(COMPARISON, content)
         for row in there:
             log.debug(f"  {row.point:55s} fp32 {row.max_abs_fp32:.1e}  fp64 {row.max_abs_fp64:.1e}")
         for line in findings.lines():
@@ -281,7 +282,7 @@ class Comparison:
                 ),
             )
 
-    def _write_page(self, findings: Findings) -> Path:
+    def _write_page(self, findings: Findings, content: Mapping[str, Any]) -> Path:
         subjects = {
             "pytorch": Subject(
                 name=str(self.folders["pytorch"].path),
@@ -303,7 +304,8 @@ class Comparison:
         models = [
             self._results_of(subject, version, findings) for version, subject in subjects.items()
         ]
-        content = findings.content() | {
+        content = {
+            **content,
             "quantities": [row.as_dict() for row in findings.quantities()],
             "paired_words": [said.as_dict() for said in findings.paired.messages()],
         }
@@ -311,10 +313,8 @@ class Comparison:
         return write_page(page, self.folder.path)
 
     def _results_of(self, subject: Subject, version: str, findings: Findings) -> ModelResults:
-        folder, found = (
-            self.folders[version],
-            insight_of(subject, self.experiment.data, ablate=False),
-        )
+        folder = self.folders[version]
+        found = insight_of(subject, self.experiment.data, ablate=False)
         trace = folder.path / "logs" / "trace.json"
         return ModelResults(
             name=subject.name,

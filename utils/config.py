@@ -72,7 +72,9 @@ class RunConfig:
     wandb: bool = option(False, "log to Weights & Biases too")
     wandb_project: str = option("transformer-tutorial", "its project", metavar="NAME")
     quiet: bool = option(False, "print warnings and the result only")
-    lang: Literal["auto", "ko", "en"] = option("auto", "language of explanations")
+    lang: Literal["auto", "ko", "en"] = option(
+        "auto", "language of the tour, the figures and the comparison; auto: the system's"
+    )
     figure_format: Literal["png", "svg", "pdf"] = option(
         "png", "svg and pdf are written beside the PNG"
     )

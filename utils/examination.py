@@ -213,8 +213,9 @@ class Examination:
         history = self.loaded.history
         if history is None:
             return []
+        known = self._embedded_pairs("eval", CHOSEN_ON)
         mapped = history.sentences[: len(history.src_pieces)]
-        return [self._embedded_pairs("eval", CHOSEN_ON).get(pair, Pair(*pair)) for pair in mapped]
+        return [known.get(pair, Pair(*pair)) for pair in mapped]
 
     def _gold(self, examples: Sequence[Example], followed: Sequence[Pair]) -> list[Pair | None]:
         """The pairs of examples with their gold alignments, where they are known."""

@@ -14,9 +14,9 @@ import jinja2
 
 from utils import disk
 from utils.language import LANGUAGES, catalogue
-from utils.page_data import DETAILS, Detail, ModelResults
+from utils.page_data import DETAILS, MAP_STEPS, Detail, ModelResults
 from utils.page_fonts import font_faces
-from utils.page_words import SECTIONS, explanations
+from utils.page_words import GOOD_AER, SECTIONS, explanations
 from utils.results import PAGE, RunFailed, finite, log
 
 MOST_BYTES = 8_000_000
@@ -54,6 +54,8 @@ class Page:
             "comparison": self.comparison,
             "explanations": [self._explained(model) for model in models],
             "is_whole": detail == DETAILS[0],
+            "map_steps": MAP_STEPS,
+            "good_aer": GOOD_AER,
         }
 
     def _explained(self, model: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -107,9 +107,10 @@ def _training(model: Model) -> list[Message]:
     if not train["step"]:
         return [message("page.training.none")]
     losses, rates = train["loss"], train["lr"]
+    is_rising = int(np.argmax(rates)) == len(rates) - 1  # the run ended in its warm-up
     said = [
         message(
-            "page.training.rate",
+            f"page.training.{'rising' if is_rising else 'rate'}",
             peak=f"{max(rates):.2g}",
             step=f"{train['step'][int(np.argmax(rates))]:,}",
         )

@@ -2,8 +2,6 @@
 /* What the page tells: results as `utils.page_data` packed them. */
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const MAP_STEPS = 65535;
-const GOOD_AER = 0.3; // above, a head cannot be said to find the words
 
 /** An array of numbers with its shape: `at(i, j, ...)` gives one, `row(i, j)` a last axis. */
 class Numbers {
@@ -13,7 +11,7 @@ class Numbers {
     const view = new DataView(bytes.buffer);
     const size = this.shape.reduce((a, b) => a * b, 1);
     this.values = Array.from({ length: size }, (_, i) =>
-      packed.type === "u2" ? view.getUint16(2 * i, true) / MAP_STEPS : view.getFloat32(4 * i, true),
+      packed.type === "u2" ? view.getUint16(2 * i, true) / DATA.map_steps : view.getFloat32(4 * i, true),
     );
   }
 
@@ -89,10 +87,10 @@ function settle() {
   if (!attention.names.includes(Chosen.attention)) {
     const best = attention.alignment?.best;
     Chosen.attention =
-      best && best.aer < GOOD_AER
+      best && best.aer < DATA.good_aer
         ? `decoder.${best.layer - 1}.cross_attn`
         : attention.names[attention.names.length - 1];
-    Chosen.head = best && best.aer < GOOD_AER ? best.head - 1 : 0;
+    Chosen.head = best && best.aer < DATA.good_aer ? best.head - 1 : 0;
   }
   Chosen.head = Math.min(Chosen.head, unpack(attention.finished[Chosen.attention][0]).shape[0] - 1);
   if (!stepsNow().includes(Chosen.step)) {

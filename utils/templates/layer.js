@@ -160,7 +160,7 @@ function neuronTable(neurons) {
         "tr",
         {},
         make("th", { scope: "row" }, layerName(neuron.layer)),
-        make("td", { class: "number" }, String(neuron.unit)),
+        make("td", { class: "number" }, String(neuron.unit + 1)),
         make("td", { class: "number" }, fixed(neuron.selectivity, 2)),
         make("td", {}, ...together(neuron.tokens, (value) => number(value, 2))),
       ),

@@ -356,8 +356,11 @@ def test_a_users_text_is_never_markup(browser, page_of):
         # No token of this vocabulary is a whole tag; others' vocabularies have such.
         tags = ["<b>bold</b>", "&lt;", "<a href='x'>y</a>", "<br>", "a\x00b"]
         page.evaluate(
-            """(tags) => draw(document.querySelector("#attention-map"), [heatmap([tags.map(() => 1)])],
-                 { xaxis: tokenAxis("<i>x</i>", tags) })""",
+            """(tags) => draw(
+                 document.getElementById("attention-map"),
+                 [heatmap([tags.map(() => 1)])],
+                 { xaxis: tokenAxis("<i>x</i>", tags) },
+               )""",
             tags,
         )
         labels = page.locator("#attention-map .xtick text, #attention-map .xtitle").evaluate_all(

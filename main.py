@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from utils import disk, distributed, language, wandb_log
-from utils.config import GROUPS, Settings, UserError, add_options, option_name
+from utils.command_line import OneLineParser, add_options
+from utils.config import GROUPS, Settings, UserError, option_name
 from utils.imports import quick_imports
 from utils.interrupt import Interrupted, resume_command
+from utils.memory import is_out_of_memory, wanted
 from utils.results import ProcessLost, RunFailed, log, set_up_console
 
 # The groups of options that each version honours; an option of another group is refused.
@@ -30,18 +32,11 @@ HONOURED = {
 SECONDS_FOR_MAIN = 20  # that the main process may take longer to start than another
 # Said where no run was under way, which has advice of its own.
 LESS_MEMORY = "use less data (--train_size, --eval_size, --text) or a smaller model (--hidden_size)"
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(f"{message} (see --help)")
+OWN_PACKAGES = ("utils", "pytorch_version", "huggingface_version")
+GET_PACKAGES = (
+    "activate the environment that has it (source transformer_env/bin/activate; on Windows "
+    "transformer_env\\Scripts\\activate), or run setup_and_run"
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -153,6 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return refuse(error)
     set_up_console(settings.run.debug, settings.run.quiet)
+    # No window is ever opened. What a notebook left here may name a package that is not installed.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         return run(settings)
     except UserError as error:
@@ -161,18 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if distributed.is_main() or not isinstance(error, ProcessLost):
             print(f"main.py: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        if (problem := disk.problem(error)) is None:
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        explanation = explain(error, settings)
+        if explanation is None:
             raise
         _give_up_on_output()
-        print(f"main.py: {problem}, then {how_to_go_on(settings)}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        from utils.memory import is_out_of_memory, wanted  # not before: imports PyTorch
-
-        if not is_out_of_memory(error):
-            raise
-        print(f"main.py: out of memory {wanted(error)}: {LESS_MEMORY}", file=sys.stderr)
+        print(f"main.py: {explanation}", file=sys.stderr)
         return 1
     except Interrupted as stop:
         if distributed.is_main():
@@ -190,6 +181,18 @@ def refuse(error: UserError) -> int:
     else:  # torchrun ends all processes with the first, so that one must be the main one
         time.sleep(SECONDS_FOR_MAIN)
     return 2
+
+
+def explain(error: Exception, settings: Settings) -> str | None:
+    """One line on what this machine lacks; None for an error of another kind."""
+    if is_out_of_memory(error):
+        return f"out of memory {wanted(error)}: {LESS_MEMORY}"
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package not in OWN_PACKAGES:
+            return f"{sys.executable} has no package {package}: {GET_PACKAGES}"
+    problem = disk.problem(error) if isinstance(error, OSError) else None
+    return problem and f"{problem}, then {how_to_go_on(settings)}"
 
 
 def how_to_go_on(settings: Settings) -> str:

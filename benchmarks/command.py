@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from main import OneLineParser
+from utils.command_line import OneLineParser
 from utils.config import UserError
 from utils.results import RunFailed, set_up_console
 
@@ -21,6 +21,23 @@ def make_parser(name: str, description: str) -> OneLineParser:
 def main_command(*options: str) -> list[str]:
     """The command that runs ``main.py`` with this Python."""
     return [sys.executable, str(MAIN), *options]
+
+
+def require_success(status: int, *others: int) -> None:
+    """Go on only if ``main.py``, run by `main_command`, did its work.
+
+    Args:
+        status: that it ended with.
+        others: further ones, besides 0, that are as good.
+
+    Raises:
+        UserError: it refused its options.
+        RunFailed: it failed.
+    """
+    if status == 2:
+        raise UserError("main.py refused its options; its message is above")
+    if status not in (0, *others):
+        raise RunFailed(f"main.py ended with status {status}; its message is above")
 
 
 def exit_status(script: Callable[[Sequence[str] | None], None]) -> int:

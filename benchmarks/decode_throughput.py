@@ -159,7 +159,11 @@ def random_task(options: argparse.Namespace, settings: Settings) -> Task:
 
 
 def saved_task(options: argparse.Namespace, settings: Settings) -> Task:
-    """A trained model, and evaluation sentences of the data it was trained for."""
+    """A trained model, and evaluation sentences of the data it was trained for.
+
+    Raises:
+        UserError: the checkpoint, or an option of the data, cannot be used.
+    """
     path = Path(options.checkpoint)
     if path.is_dir():
         tokenizer, summary = Tokenizer.from_folder(path), path / "summary.json"

@@ -15,8 +15,8 @@ from huggingface_version.generate import generation_config
 from pytorch_version.generate import generate
 from pytorch_version.model import Transformer
 from utils.config import ModelConfig
-from utils.decoding import Decoding
-from utils.tokenizer import EOS_ID, NEVER_GENERATED, PAD_ID, SPECIAL_TOKENS
+from utils.decoding import Decoding, until_end
+from utils.tokenizer import NEVER_GENERATED, PAD_ID, SPECIAL_TOKENS
 
 # Source ids (B, S), padded on the right -> each target's tokens, without <s> and </s>.
 Search = Callable[[Tensor], list[list[int]]]
@@ -54,7 +54,7 @@ def transformers_generate(marian: MarianMTModel, decoding: Decoding) -> Search:
             attention_mask=(src_ids != PAD_ID).long(),
             generation_config=config,
         )
-        return [_until_end(row) for row in found[:, 1:].tolist()]
+        return [until_end(row) for row in found[:, 1:].tolist()]
 
     return search
 
@@ -125,7 +125,3 @@ def ctranslate2_search(translator: Any, vocab_size: int, decoding: Decoding) -> 
 def token_names(vocab_size: int) -> list[str]:
     """A name for every id: the special tokens' own, else the number."""
     return [*SPECIAL_TOKENS, *map(str, range(len(SPECIAL_TOKENS), vocab_size))]
-
-
-def _until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids

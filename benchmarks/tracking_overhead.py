@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.command import exit_status, main_command, make_parser
+from benchmarks.command import exit_status, main_command, make_parser, require_success
 from benchmarks.measure import comparison_table, heading, interleaved
 from utils.config import UserError
 from utils.environment import select_device
-from utils.results import RunFailed
 
 REFERENCE = "nothing"
 RUNS: Mapping[str, Sequence[str]] = {
@@ -64,11 +63,7 @@ def milliseconds_per_step(num_steps: int, further: Sequence[str]) -> float:
         given = ["--version", "pytorch", *further]
         own = ["--max_steps", str(num_steps), "--quiet", "--output_dir", folder]
         command = main_command(*given, *own)
-        status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
-        if status == 2:
-            raise UserError("main.py refused its options; its message is above")
-        if status:
-            raise RunFailed(f"main.py ended with status {status}; its message is above")
+        require_success(subprocess.run(command, stdout=subprocess.DEVNULL).returncode)
         (summary,) = Path(folder).glob("results_*/summary.json")
         return 1000 * json.loads(summary.read_text("utf-8"))["speed"]["train_seconds"] / num_steps
 

@@ -30,7 +30,7 @@ from huggingface_version.custom_trainer import ExperimentTrainer
 from huggingface_version.train import training_arguments
 from pytorch_version.model import Transformer
 from pytorch_version.state import TrainingState
-from pytorch_version.train import autocast, train_step
+from pytorch_version.step import autocast, train_step
 from utils.batching import LengthBatches, training_loader
 from utils.experiment import Experiment
 from utils.objective import IGNORED_LABEL, make_optimizer, make_schedule
@@ -131,7 +131,7 @@ class Trainee(Protocol):
 
 
 class Scratch:
-    """Ours: `pytorch_version.train.train_step`.
+    """Ours: `pytorch_version.step.train_step`.
 
     Args:
         setup: what all are given.

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from benchmarks.command import exit_status, main_command, make_parser
+from benchmarks.command import exit_status, main_command, make_parser, require_success
 from benchmarks.measure import heading, markdown_table
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
@@ -31,7 +31,7 @@ from utils.corpus import Pair
 from utils.data import load_corpus
 from utils.decoding import Decoding
 from utils.environment import select_device
-from utils.results import ResultsFolder, RunFailed
+from utils.results import DPI, ResultsFolder, RunFailed
 from utils.tokenizer import Tokenizer
 
 PAPER_BLEU = 41.02  # Wu et al. 2021, Transformer-Tiny, test2016, tokenised and lower-cased
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None) -> None:
         RunFailed: training failed, or no epoch was finished in time.
     """
     options, further = _parse(argv)
-    folder = ResultsFolder(Path(options.output_dir) / "results_pytorch")
+    folder = ResultsFolder.of(options.output_dir, "pytorch")
     started = time.monotonic()
     train(options, further, folder)
     wall_minutes = (time.monotonic() - started) / 60
@@ -187,7 +187,13 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def train(options: argparse.Namespace, further: Sequence[str], folder: ResultsFolder) -> None:
     """Run ``main.py`` until the minutes of training are over; it saves its state and stops.
 
+    Args:
+        options: of this script.
+        further: options for ``main.py``.
+        folder: that the run writes to.
+
     Raises:
+        UserError: ``main.py`` refused its options.
         RunFailed: it ended in another way.
     """
     last, seconds = folder.checkpoints / "last.pt", 0.0
@@ -210,10 +216,7 @@ def train(options: argparse.Namespace, further: Sequence[str], folder: ResultsFo
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         status = process.wait()
-    if status == 2:
-        raise UserError("main.py refused its options; its message is above")
-    if status not in (0, 128 + signal.SIGINT):
-        raise RunFailed(f"main.py ended with status {status}; its message is above")
+    require_success(status, 128 + signal.SIGINT)
 
 
 def score_epochs(scorer: Scorer, files: Sequence[Path]) -> list[Scored]:
@@ -266,7 +269,7 @@ def draw(curve: Sequence[Scored], file: Path) -> None:
     axes.set_title("Transformer-Tiny on Multi30k En-De")
     axes.grid(alpha=0.3)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, dpi=DPI)
 
 
 if __name__ == "__main__":

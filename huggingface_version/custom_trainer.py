@@ -35,7 +35,7 @@ from utils.objective import (
     smoothed_loss_sum,
 )
 
-OnStep = Callable[[dict[str, Any]], None]
+OnStep = Callable[[dict[str, Any]], None]  # takes a step's line for ``metrics.jsonl``
 Evaluate = Callable[[int, int], dict[str, float]]  # (step, epoch) -> metrics
 
 

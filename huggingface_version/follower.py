@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
+from huggingface_version.checkpoints import folder_of
 from utils import checkpoint
 from utils.interrupt import SignalWatch
 from utils.progress import Progress, Stopwatch
@@ -98,7 +99,7 @@ class Follower(TrainerCallback):
         if self._recorder is not None:
             self._recorder.flush_steps()
             self._stopwatch.update()
-            self._complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            self._complete(folder_of(Path(args.output_dir), state.global_step))
 
     def _is_over(self, state: Any) -> bool:
         """Whether an epoch, or the run, has come to its end."""

@@ -9,6 +9,9 @@ from transformers import AutoConfig, AutoTokenizer, MarianMTModel, PreTrainedTok
 from huggingface_version import model
 from utils.config import UserError
 from utils.decoding import ROWS_AT_ONCE
+from utils.formats import first_line
+
+LONGEST_REASON = 120  # characters
 
 
 def load_any(name: str, device: torch.device | str) -> MarianMTModel:
@@ -23,8 +26,7 @@ def load_any(name: str, device: torch.device | str) -> MarianMTModel:
     except (OSError, ValueError) as error:
         what = "folder" if Path(name).exists() else "folder, file or model on the hub"
         raise UserError(
-            f"--checkpoint {name}: no MarianMT {what} that can be read here "
-            f"({str(error).splitlines()[0][:120]})"
+            f"--checkpoint {name}: no MarianMT {what} that can be read here ({_reason(error)})"
         ) from error
     if config.model_type != "marian":
         raise UserError(
@@ -34,8 +36,13 @@ def load_any(name: str, device: torch.device | str) -> MarianMTModel:
         return model.load(name, device)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"--checkpoint {name}: its weights cannot be read ({str(error).splitlines()[0][:120]})"
+            f"--checkpoint {name}: its weights cannot be read ({_reason(error)})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error of transformers says, as part of one line."""
+    return first_line(error)[:LONGEST_REASON]
 
 
 class ForeignVocabulary:
@@ -58,10 +65,9 @@ class ForeignVocabulary:
         try:
             return cls(AutoTokenizer.from_pretrained(name))
         except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0][:120]
             raise UserError(
-                f"--checkpoint {name}: its tokenizer cannot be read ({reason}); Marian's own "
-                "need the package sentencepiece: pip install sentencepiece"
+                f"--checkpoint {name}: its tokenizer cannot be read ({_reason(error)}); Marian's "
+                "own need the package sentencepiece: pip install sentencepiece"
             ) from error
 
     def encode(self, text: str) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import GenerationConfig, MarianMTModel
 
-from utils.decoding import Decoding, translate_in_batches
+from utils.decoding import Decoding, translate_in_batches, until_end
 from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
 
 
@@ -34,11 +34,7 @@ def translate(marian: MarianMTModel, tokenizer: Tokenizer, sentences: Sequence[s
         src_ids = src_ids.to(marian.device)
         attention_mask = (src_ids != PAD_ID).long()
         found = marian.generate(input_ids=src_ids, attention_mask=attention_mask)
-        return [_until_end(row) for row in found[:, 1:].tolist()]
+        return [until_end(row) for row in found[:, 1:].tolist()]
 
     beam_size = marian.generation_config.num_beams
     return translate_in_batches(search, tokenizer, sentences, beam_size)
-
-
-def _until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids

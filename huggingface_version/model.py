@@ -5,37 +5,27 @@ scratch model with the features of the residual stream in another order: its pos
 all sines first, where the paper alternates sine and cosine, and it recomputes that table whenever
 a model is loaded. So a conversion reorders the features in every weight that touches the stream.
 
-Letters used in shapes: B sentences, H heads, Q/K query/key positions, S source positions,
-T target positions, D width of the model (d_model), E width of a head, V vocabulary entries.
+Letters used in shapes: B sentences, S source positions, T target positions, D width of the
+model (d_model), V vocabulary entries.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    MarianConfig,
-    MarianMTModel,
-)
-from transformers.masking_utils import eager_mask
-from transformers.models.marian.modeling_marian import MarianAttention, eager_attention_forward
+from transformers import MarianConfig, MarianMTModel
 from transformers.utils import logging as transformers_logging
 
 from huggingface_version.generate import generation_config
+from huggingface_version.observed_attention import KINDS, OBSERVED, explicit_attention
 from utils import disk
 from utils.capture import Inside, Point, unchanged
 from utils.config import ModelConfig, UserError
 from utils.decoding import Decoding
 from utils.operations import Variant
 from utils.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
-
-OBSERVED = "observed"  # name of our attention function among transformers' implementations
 
 # Parts of weight names: the scratch model's -> MarianMT's.
 _NAMES = (
@@ -111,12 +101,21 @@ def build_model(
     Raises:
         UserError: the model is pre-norm, which MarianMT is not.
     """
-    if config.norm == "pre":
-        raise UserError("--norm pre: MarianMT has no pre-norm variant; use --version pytorch")
+    require_post_norm(config)
     marian = MarianMTModel(marian_config(config, vocab_size, decoding.max_length))
     marian.generation_config = generation_config(decoding)
     load_weights(marian, to_marian(weights))
     return marian
+
+
+def require_post_norm(config: ModelConfig) -> None:
+    """Refuse a shape that MarianMT cannot have.
+
+    Raises:
+        UserError: the model is pre-norm.
+    """
+    if config.norm == "pre":
+        raise UserError("--norm pre: MarianMT has no pre-norm variant; use --version pytorch")
 
 
 def inside(marian: MarianMTModel) -> Inside:
@@ -146,6 +145,19 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> MarianMTMode
     for stack in (marian.model.encoder, marian.model.decoder):
         stack.embed_positions.weight.requires_grad_(False)
     return marian.to(device).eval()
+
+
+def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a folder that ``from_pretrained`` reads: model, decoding settings, tokenizer."""
+    silence_progress_bars()
+    with disk.filling(folder) as new:
+        marian.save_pretrained(new)
+        tokenizer.save(new, marian.config.max_position_embeddings)
+
+
+def silence_progress_bars() -> None:
+    """Keep transformers from drawing a bar for every file that it reads or writes."""
+    transformers_logging.disable_progress_bar()
 
 
 def load_weights(marian: MarianMTModel, state: Mapping[str, Tensor]) -> None:
@@ -182,6 +194,9 @@ def from_marian(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         state: by MarianMT's names. Its copies of the embedding, its position tables and its final
             bias are left out; `require_convertible` tells whether that is right.
+
+    Raises:
+        ValueError: the scratch model has no place for one of them.
     """
     converted = {}
     for theirs, tensor in state.items():
@@ -306,7 +321,10 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
     """
     interleave = partial(_pick_features, order=_interleaved(config.d_model))
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
-    sites = {"self_attn": "self_attn", "cross_attn": "encoder_attn"}
+    sites = {  # our names of a stack's attentions -> MarianMT's
+        "encoder": {"self_attn": "self_attn"},
+        "decoder": {"self_attn": "self_attn", "cross_attn": "encoder_attn"},
+    }
     points = {}
     for stack, num_layers in layers.items():
         first = f"model.{stack}.layers.0"
@@ -314,8 +332,8 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
         points[f"{stack}.embed"] = Point(first, "input", interleave)
         for i in range(num_layers):
             name, path = f"{stack}.{i}", f"model.{stack}.layers.{i}"
-            for site, theirs in list(sites.items())[: 1 + (stack == "decoder")]:
-                for kind in ("q", "k", "v", "scores", "weights", "context"):
+            for site, theirs in sites[stack].items():
+                for kind in KINDS:
                     points[f"{name}.{site}.{kind}"] = Point(f"{path}.{theirs}.{OBSERVED}.{kind}")
                 out, norm = f"{path}.{theirs}.out_proj", f"{path}.{theirs}_layer_norm"
                 points[f"{name}.{site}.out"] = Point(out, pick=interleave)
@@ -335,62 +353,6 @@ def hook_points(config: MarianConfig) -> dict[str, Point]:
 
 def _pick_features(tensor: Tensor, order: Tensor) -> Tensor:
     return tensor[..., order.to(tensor.device)]
-
-
-@contextmanager
-def explicit_attention(marian: MarianMTModel) -> Iterator[None]:
-    """Let MarianMT's attention run step by step, past modules that can be hooked.
-
-    Its own step-by-step function computes the result; see `_observed_attention`.
-    """
-    before = marian.config._attn_implementation
-    if before == OBSERVED:  # entered already
-        yield
-        return
-    AttentionInterface.register(OBSERVED, _observed_attention)
-    AttentionMaskInterface.register(OBSERVED, eager_mask)  # else the mask is silently None
-    attentions = [m for m in marian.modules() if isinstance(m, MarianAttention)]
-    try:
-        for attention in attentions:
-            kinds = ("q", "k", "v", "scores", "weights", "context")
-            observed = nn.ModuleDict({kind: nn.Identity() for kind in kinds})
-            attention.add_module(OBSERVED, observed.train(attention.training))
-        marian.set_attn_implementation(OBSERVED)
-        yield
-    finally:
-        marian.set_attn_implementation(before)
-        for attention in attentions:
-            if hasattr(attention, OBSERVED):
-                delattr(attention, OBSERVED)
-
-
-def _observed_attention(
-    module: MarianAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    **options: Any,
-) -> tuple[Tensor, Tensor]:
-    """MarianMT's eager attention, its tensors passed through hook points on the way.
-
-    Scores are the one thing that it does not hand out: they are computed here once more, from
-    its own q, k and scale. What is added to them, zero, is there for their gradient alone.
-    """
-    points = module.get_submodule(OBSERVED)
-    query, key, value = points["q"](query), points["k"](key), points["v"](value)
-    scores = query.detach() @ key.detach().mT * scaling
-    scores = points["scores"](scores.requires_grad_(query.requires_grad))
-    if query.requires_grad:
-        zero = scores - scores.detach()
-        attention_mask = zero if attention_mask is None else attention_mask + zero
-    context, weights = eager_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **options
-    )  # context (B, Q, H, E), weights (B, H, Q, K)
-    points["weights"](weights)
-    context = points["context"](context.transpose(1, 2)).transpose(1, 2)
-    return context, weights
 
 
 def logits_of(
@@ -419,16 +381,3 @@ def _project(marian: MarianMTModel, x: Tensor) -> Tensor:
     """Score the vocabulary for the output of any decoder layer, (..., D), features in our order."""
     x = x[..., _sines_first(marian.config.d_model).to(x.device)]
     return marian.lm_head(x) + marian.final_logits_bias
-
-
-def save(marian: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a folder that ``from_pretrained`` reads: model, decoding settings, tokenizer."""
-    silence_progress_bars()
-    with disk.filling(folder) as new:
-        marian.save_pretrained(new)
-        tokenizer.save(new, marian.config.max_position_embeddings)
-
-
-def silence_progress_bars() -> None:
-    """Keep transformers from drawing a bar for every file that it reads or writes."""
-    transformers_logging.disable_progress_bar()

@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
-from transformers import (
-    MarianMTModel,
-    Seq2SeqTrainingArguments,
-)
+from transformers import MarianMTModel, Seq2SeqTrainingArguments
 from transformers.utils import WEIGHTS_NAME
 
 from huggingface_version import checkpoints, model
@@ -21,6 +18,7 @@ from huggingface_version.custom_trainer import ExperimentTrainer
 from huggingface_version.follower import Follower, Patience, is_out_of_patience
 from huggingface_version.generate import translate
 from utils import checkpoint, collectives, disk, distributed, evaluation
+from utils.batching import TokenizedPairs
 from utils.config import Settings, UserError
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
@@ -60,12 +58,9 @@ class Run:
         self.experiment, self.resumed = experiment, resumed
         self.settings, self.data = experiment.settings, experiment.data
         self.progress = resumed.progress if resumed else Progress()
-        if resumed and resumed.fingerprint != self.data.corpus.fingerprint():
-            raise UserError(
-                "--resume: the dataset is not the one that the interrupted run trained on; "
-                "restore it, or start anew without --resume"
-            )
-        self.folder = ResultsFolder(Path(self.settings.run.output_dir) / "results_huggingface")
+        if resumed:
+            experiment.require_same_data(resumed.fingerprint)
+        self.folder = ResultsFolder.of(self.settings.run.output_dir, "huggingface")
         self.arguments = training_arguments(experiment, self.folder.checkpoints)
         self.marian = model.build_model(
             self.settings.model,
@@ -184,7 +179,7 @@ class Run:
             self.recorder.evaluated(step, epoch, scores, translations)
         return {f"eval_{name}": score for name, score in scores.items()}
 
-    def _score_tokens(self, pairs: Any) -> dict[str, float]:
+    def _score_tokens(self, pairs: TokenizedPairs) -> dict[str, float]:
         logits_of = partial(model.logits_of, self.marian.eval())
         return evaluation.score_tokens(logits_of, pairs, self.marian.device)
 
@@ -214,8 +209,9 @@ class Run:
         best_nll = self._score_tokens(self.data.eval)["nll"]
         model.load_weights(self.marian, checkpoint.mean(map(checkpoints.weights, folders)))
         nll = self._score_tokens(self.data.eval)["nll"]
-        verdict = "the new best model" if nll < best_nll else "no better than the best epoch"
-        if not nll < best_nll:
+        better = nll < best_nll
+        verdict = "the new best model" if better else "no better than the best epoch"
+        if not better:
             self.marian.load_state_dict(best)
         log.info(f"Average of the last {len(folders)} epochs: NLL {nll:.4f}, {verdict}")
 
@@ -357,7 +353,7 @@ def run(
         RunFailed: training diverged.
     """
     resumed = None
-    folder = ResultsFolder(Path(settings.run.output_dir) / "results_huggingface")
+    folder = ResultsFolder.of(settings.run.output_dir, "huggingface")
     if settings.run.resume:
         resumed = checkpoints.newest_intact(folder.checkpoints)
         if resumed is None:
@@ -395,7 +391,6 @@ def require_supported(settings: Settings) -> None:
         UserError: an option or the device.
     """
     device = select_device(settings.run.device)
-    if settings.model.norm == "pre":
-        raise UserError("--norm pre: MarianMT has no pre-norm variant; use --version pytorch")
+    model.require_post_norm(settings.model)
     if settings.train.precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16: the Trainer needs a GPU for it; use bf16 or fp32")

@@ -20,7 +20,7 @@ from torch import Tensor
 from pytorch_version.attention import MultiHeadAttention
 from pytorch_version.layers import DecoderLayer
 from pytorch_version.model import Transformer, explicit_attention
-from utils.decoding import Decoding, translate_in_batches
+from utils.decoding import Decoding, translate_in_batches, until_end
 from utils.tokenizer import BOS_ID, EOS_ID, NEVER_GENERATED, PAD_ID, Tokenizer
 
 IMPOSSIBLE = -1e9  # score of what cannot win; as in transformers' beam search
@@ -134,7 +134,7 @@ def beam_search(model: Transformer, src_ids: Tensor, decoding: Decoding) -> list
         done = finished.ended.all(dim=1) & (hope <= worst)
         done |= length == decoding.max_length
         for row in done.nonzero().flatten().tolist():
-            found[searching[row]] = _until_end(finished.ids[row, 0].tolist())
+            found[searching[row]] = until_end(finished.ids[row, 0].tolist())
         staying = (~done).nonzero().flatten()
         if not len(staying):
             break
@@ -222,10 +222,6 @@ def _continuations(running: _Beams, log_probs: Tensor, keep: int) -> tuple[_Beam
     ids = running.ids.gather(1, origin[:, :, None].expand(-1, -1, running.ids.size(2)))
     ids = torch.cat([ids, token[:, :, None]], dim=2)
     return _Beams(ids, scores, torch.zeros_like(scores, dtype=torch.bool)), origin
-
-
-def _until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids
 
 
 class KeyValues:

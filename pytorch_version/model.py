@@ -53,16 +53,16 @@ class Stack(nn.Module):
             else nn.Identity()
         )
 
-    def forward(self, embedded: Tensor, *context: Tensor) -> Tensor:
+    def forward(self, embedded: Tensor, *others: Tensor) -> Tensor:
         """Pass ``embedded`` (B, T, D) through all layers.
 
         Args:
             embedded: token embeddings plus positions.
-            *context: what each layer takes besides: masks and, in the decoder, the memory.
+            *others: what each layer takes besides: masks and, in the decoder, the memory.
         """
         x = self.embed(embedded)
         for layer in self.layers:
-            x = layer(x, *context)
+            x = layer(x, *others)
         return self.norm(x)
 
 

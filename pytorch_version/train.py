@@ -1,108 +1,35 @@
-"""Training the scratch Transformer (section 5): one step, the loop around it, a whole run."""
+"""Training the scratch Transformer (section 5): the loop around its steps, a whole run."""
 
 import contextlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer, inside
 from pytorch_version.saved import build_model
 from pytorch_version.state import TrainingState
+from pytorch_version.step import autocast, train_step
 from utils import checkpoint, collectives, distributed, evaluation
-from utils.batching import Batch, TokenizedPairs, training_loader
-from utils.config import Settings, TrainConfig, UserError
+from utils.batching import TokenizedPairs, training_loader
+from utils.blocks import blocks_of
+from utils.config import Settings
 from utils.data import PreparedData, prepare
 from utils.environment import reset_peak_memory, select_device
 from utils.experiment import Experiment
 from utils.interrupt import SignalWatch, interrupted
 from utils.memory import out_of_memory_explained
-from utils.objective import skip_if_not_finite, smoothed_loss_sum
 from utils.operations import Variant
 from utils.progress import Stopwatch
 from utils.recorder import Recorder
 from utils.results import ResultsFolder, check_writable, log
 from utils.subject import Subject
 from utils.tracking import Tracker
-
-
-def train_step(
-    state: TrainingState, forward: nn.Module, batches: list[Batch], config: TrainConfig
-) -> dict[str, Any]:
-    """Make one optimizer step on the mean loss over all target tokens of ``batches``.
-
-    Several processes make it together, each on its own batches: one step on the mean over all.
-    A step whose gradient is not finite leaves the weights alone.
-
-    Args:
-        state: changed in place.
-        forward: the model of ``state``, or its compiled or data-parallel form.
-        batches: one, or several whose gradients are accumulated; every token weighs the same.
-        config: training options.
-
-    Returns:
-        The step's line for ``metrics.jsonl``. ``loss`` and ``grad_norm`` are still tensors, so
-        that a GPU need not be waited for.
-    """
-    device, progress = state.model.device, state.progress
-    state.model.train()
-    num_target_tokens, num_tokens = collectives.total(
-        sum(batch.num_target_tokens for batch in batches),
-        sum(batch.num_tokens for batch in batches),
-    )
-    loss_sum = 0.0
-    for number, batch in enumerate(batches, start=1):
-        batch = batch.to(device)
-        with collectives.gradients_kept(forward, is_last=number == len(batches)):
-            with autocast(device, config.precision):
-                logits = forward(batch.src_ids, batch.decoder_input_ids)
-            loss = smoothed_loss_sum(logits, batch.labels, config.label_smoothing)
-            # The processes' gradients are averaged; times their number it is the sum again.
-            share = loss / num_target_tokens * distributed.world_size()
-            state.scaler.scale(share).backward()
-        loss_sum = loss_sum + loss.detach()
-    state.scaler.unscale_(state.optimizer)
-    grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm or math.inf)
-    rate = state.schedule.get_last_lr()[0]
-    skip_if_not_finite(state.optimizer, grad_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.schedule.step()
-    state.optimizer.zero_grad()
-
-    progress.step += 1
-    progress.batches += len(batches)
-    progress.tokens += num_tokens
-    return {
-        "kind": "train",
-        "step": progress.step,
-        "epoch": progress.epoch + 1,
-        "loss": collectives.add_up(loss_sum) / num_target_tokens,
-        "lr": rate,
-        "grad_norm": grad_norm,
-        "tokens": num_tokens,
-    }
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Run a forward pass in "fp32", "bf16" or "fp16" where that is safe."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """The batches of each optimizer step; the last step of an epoch may have fewer."""
-    batches = iter(batches)
-    while group := list(islice(batches, size)):
-        yield group
-
 
 # What writes a finished run's best model in another form: (checkpoint, results folder).
 Export = Callable[[Path, Path], None]
@@ -128,8 +55,7 @@ class Run:
         self.config, self.num_steps = experiment.settings.train, experiment.num_steps
         self.sampler, self.decoding = experiment.sampler, experiment.decoding
         self.export = export
-        output_dir = Path(self.settings.run.output_dir)
-        self.folder = ResultsFolder(output_dir / "results_pytorch")
+        self.folder = ResultsFolder.of(self.settings.run.output_dir, "pytorch")
         # Only one process writes, and looks inside.
         self.recorder: Recorder | None = None
         self.tracker: Tracker | None = None
@@ -204,7 +130,8 @@ class Run:
                 self.sampler.set_epoch(progress.epoch, skip=progress.batches)
                 batches_in_epoch = progress.batches + len(self.sampler)
                 with Stopwatch(progress) as stopwatch:
-                    for batches in groups_of(loader, config.gradient_accumulation_steps):
+                    # The batches of one optimizer step; at the end of an epoch perhaps fewer.
+                    for batches in blocks_of(loader, config.gradient_accumulation_steps):
                         self._before_step()
                         line = train_step(self.state, forward, batches, config)
                         self._after_step(line, stopwatch, bar)
@@ -359,11 +286,7 @@ class Run:
 
     def _take_up(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint with training state."""
-        if saved["fingerprint"] != self.data.corpus.fingerprint():
-            raise UserError(
-                "--resume: the dataset is not the one that the interrupted run trained on; "
-                "restore it, or start anew without --resume"
-            )
+        self.experiment.require_same_data(saved["fingerprint"])
         self.state.model.load_state_dict(saved["model"])
         self.state.load_state_dict(saved["training"])
 
@@ -382,7 +305,7 @@ def run(settings: Settings, export: Export, data: PreparedData | None = None) ->
         RunFailed: training diverged.
     """
     resumed = None
-    folder = ResultsFolder(Path(settings.run.output_dir) / "results_pytorch")
+    folder = ResultsFolder.of(settings.run.output_dir, "pytorch")
     if settings.run.resume:
         resumed = collectives.from_main(lambda: checkpoint.newest_intact(folder.checkpoints))
         if resumed is None:
@@ -433,7 +356,7 @@ def short_run(
     losses: list[float] = []
     while len(losses) < num_steps:
         sampler.set_epoch(state.progress.epoch)
-        steps = groups_of(loader, settings.train.gradient_accumulation_steps)
+        steps = blocks_of(loader, settings.train.gradient_accumulation_steps)
         for batches in islice(steps, num_steps - len(losses)):
             losses.append(train_step(state, model, batches, settings.train)["loss"].item())
         state.progress.epoch += 1

@@ -1,5 +1,6 @@
 """Shared fixtures: seeds, no network, and models small enough for any machine."""
 
+import copy
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -93,6 +94,12 @@ def tiny_marian() -> MarianMTModel:
         marian.model.shared.weight.data *= 0.5
         marian.model.shared.weight.data[2] = 0.4 * torch.randn(SHAPE["d_model"])
     return marian.eval()
+
+
+@pytest.fixture
+def marian(tiny_marian) -> MarianMTModel:
+    """A copy of ``tiny_marian``, which may be changed."""
+    return copy.deepcopy(tiny_marian)
 
 
 @pytest.fixture

@@ -78,15 +78,3 @@ def attention_with_weights_of(theirs: nn.MultiheadAttention) -> MultiHeadAttenti
         linear.bias.data.copy_(bias)
     ours.w_o.load_state_dict(theirs.out_proj.state_dict())
     return ours
-
-
-def numbers_in(value, path=""):
-    """Every number in nested dictionaries and lists, with where it stands."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from numbers_in(entry, f"{path}/{key}")
-    elif isinstance(value, list):
-        for place, entry in enumerate(value):
-            yield from numbers_in(entry, f"{path}/{place}")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path, value

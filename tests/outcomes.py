@@ -145,3 +145,10 @@ def leaves(value, place=""):
         yield place, np.asarray(value).tobytes()
     else:
         yield place, value
+
+
+def numbers_in(value):
+    """Every number in nested dictionaries and lists, with where it stands."""
+    for place, entry in leaves(value):
+        if isinstance(entry, int | float) and not isinstance(entry, bool):
+            yield place, entry

@@ -29,11 +29,6 @@ ATTENTIONS = [
 GREEDY = Decoding(max_length=18)
 
 
-@pytest.fixture
-def marian(tiny_marian):
-    return copy.deepcopy(tiny_marian)
-
-
 @pytest.fixture(scope="module")
 def examples(tiny_marian):
     """(source, target): translations of the model, and of the model with one head cut off."""

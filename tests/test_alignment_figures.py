@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from tests.test_comparison_figures import draw, fits, overlapping
+from tests.drawn import draw, fits
+from tests.test_comparison_figures import overlapping
 from utils import alignment_figures as figures
 from utils.alignment import SHIFTS, AlignmentTable, BestHead, HeadOnSentence, head_on_sentence
 from utils.analysis import Labelled
 from utils.corpus import Pair
-from utils.visualization import BLUE, ORANGE
+from utils.visualization import BLUE, ORANGE, PURPLE
 from utils.words import AlignedSentence
 
 PAIR = Pair(
@@ -263,7 +264,7 @@ def test_weights_are_drawn_on_a_scale_from_0_to_1():
 def test_special_tokens_are_marked():
     ax = on_map(1).axes[0]
     labels = [*ax.get_xticklabels(), *ax.get_yticklabels()]
-    marked = [t.get_text() for t in labels if t.get_color() == figures.SPECIAL_COLOR]
+    marked = [t.get_text() for t in labels if t.get_color() == PURPLE]
     assert marked == ["</s>", "<s>"]
 
 

@@ -1,34 +1,18 @@
 """Figures of attention: what they show is what was measured, and all can be read."""
 
-import warnings
-
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests.drawn import HANGUL, draw, fits
 from utils import attention_figures as figures
 from utils import head_tables
 from utils.analysis import Labelled
 from utils.language import message
 from utils.visualization import ORANGE
 
-HANGUL = ["▁학생", "은", "▁도서관", "에서", "▁책", "을", "▁샀어요", ".", "▁어제", "</s>"]
 ENGLISH = ["▁The", "▁students", "▁bought", "▁$1", "▁$2", "</s>"]
-
-
-def draw(function, *arguments, **options) -> Figure:
-    """The figure that ``function`` gives, drawn; any warning on the way is an error."""
-    before = dict(matplotlib.rcParams)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a missing glyph is a warning
-        figure = function(*arguments, **options)
-        figure.draw_without_rendering()  # all texts are laid out, which takes their glyphs
-    assert isinstance(figure, Figure)
-    assert dict(matplotlib.rcParams) == before
-    return figure
 
 
 def maps(heads, queries, keys):
@@ -53,12 +37,6 @@ def ticks(axis):
     """Position -> token, of the labels that are drawn."""
     labels = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
     return {int(at): label.get_text() for at, label in labels}
-
-
-def fits(figure):
-    """Whether nothing reaches beyond the page."""
-    drawn, page = figure.get_tightbbox(), figure.bbox_inches.padded(0.01)
-    return page.x0 < drawn.x0 and drawn.x1 < page.x1 and page.y0 < drawn.y0 and drawn.y1 < page.y1
 
 
 def overlapping(figure):
@@ -175,7 +153,7 @@ def test_a_large_page_is_made_smaller_with_its_texts(monkeypatch):
     cells = [(maps(1, 20, 20)[0], f"head {i}") for i in range(2)]
     arguments = [cells], HANGUL * 2, HANGUL[::-1] * 2, "title"
     before = figures.map_grid(*arguments)
-    monkeypatch.setattr(figures, "MOST_INCHES", 4)
+    monkeypatch.setattr(figures, "MOST_MAP_INCHES", 4)
     figure = draw(figures.map_grid, *arguments)
     assert figure.get_size_inches()[0] < before.get_size_inches()[0]
     assert overlapping(figure) == []

@@ -1,6 +1,7 @@
 """The benchmarks: who is compared with whom, that all do the same work, and how it is counted."""
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks import (
     decode_throughput,
     decoders,
     flops,
+    guide_commands,
     measure,
     startup,
     tracking_overhead,
@@ -413,6 +415,25 @@ def test_whole_commands_are_timed(capsys):
 def test_a_command_that_fails_is_not_timed():
     with pytest.raises(RunFailed, match="status 2: .*--nonsense"):
         startup.seconds(["--nonsense"])
+
+
+def test_the_guides_commands_are_accepted_and_none_is_there_twice():
+    for words in guide_commands.COMMANDS:
+        tool.parse(words.removeprefix("MPLBACKEND=Agg ").split())
+    assert len(set(guide_commands.COMMANDS)) == len(guide_commands.COMMANDS)
+
+
+def test_the_guides_commands_run_as_they_are_typed(monkeypatch, tmp_path, capsys):
+    commands = ("--help", "MPLBACKEND=Agg --version test --nonsense")
+    assert guide_commands.shown(commands[1]) == (
+        "MPLBACKEND=Agg python main.py --version test --nonsense"
+    )
+    monkeypatch.setattr(guide_commands, "COMMANDS", commands[:1])
+    guide_commands.main(["--folder", str(tmp_path)])
+    (taken,) = rows_of(capsys.readouterr().out)["`python main.py --help`"]
+    assert re.fullmatch(r"\d+ min \d\d s", taken)
+    with pytest.raises(RunFailed, match="status 2: .*--nonsense"):
+        guide_commands.seconds(commands[1], tmp_path)
 
 
 def test_tracking_compares_three_ways_to_run(monkeypatch, capsys):

@@ -38,11 +38,6 @@ def side(request, twin, tiny_marian):
     return marian_side(copy.deepcopy(tiny_marian))
 
 
-@pytest.fixture
-def marian(tiny_marian):
-    return copy.deepcopy(tiny_marian)
-
-
 def captured(side, batch, points=None):
     with side.explicit_attention(side.model), capture(side.model, points or side.points) as found:
         side.logits_of(side.model, *batch)

@@ -1,19 +1,15 @@
 """Figures with both versions in them: what they show is what was found, and all can be read."""
 
-import copy
 import itertools
 import math
 import re
-import warnings
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from pytorch_version.model import hook_points
+from tests.drawn import HANGUL, draw, fits
 from utils import comparison_figures as figures
 from utils import language
 from utils.findings import Findings, SharedSentence
@@ -22,26 +18,6 @@ from utils.paired import PairedTraining, ShortRun
 from utils.parity import Row
 from utils.side_by_side import VERSIONS, Quantity, quantities
 from utils.visualization import drawable
-
-HANGUL = ["▁학생", "은", "▁도서관", "에서", "▁책", "을", "▁샀어요", ".", "▁어제", "</s>"]
-
-
-def draw(function, *arguments) -> Figure:
-    """The figure that ``function`` gives, drawn; any warning on the way is an error."""
-    before = copy.deepcopy(dict(matplotlib.rcParams))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a missing glyph is a warning
-        figure = function(*arguments)
-        FigureCanvasAgg(figure).draw()  # a Figure's own canvas draws nothing
-    assert isinstance(figure, Figure)
-    assert dict(matplotlib.rcParams) == before
-    return figure
-
-
-def fits(figure):
-    """Whether nothing reaches beyond the page."""
-    drawn, page = figure.get_tightbbox(), figure.bbox_inches.padded(0.01)
-    return page.x0 < drawn.x0 and drawn.x1 < page.x1 and page.y0 < drawn.y0 and drawn.y1 < page.y1
 
 
 def overlapping(labels):

@@ -28,7 +28,7 @@ DRIVER = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 import main
-import pytorch_version.train as ours, huggingface_version.custom_trainer as theirs
+import pytorch_version.step as ours, huggingface_version.custom_trainer as theirs
 original, calls = ours.smoothed_loss_sum, []
 def disturbed(*args):
     calls.append(1)

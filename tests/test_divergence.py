@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import main
-import pytorch_version.train as scratch_train
+import pytorch_version.step as scratch_step
 from huggingface_version import custom_trainer
 from tests.test_train import SMALL, metrics_of
 from utils.config import TrainConfig
@@ -57,7 +57,7 @@ def disturbed(bad_calls, monkeypatch):
         calls.append(1)
         return smoothed_loss_sum(*args) * (NAN if len(calls) in bad_calls else 1.0)
 
-    monkeypatch.setattr(scratch_train, "smoothed_loss_sum", loss_sum)
+    monkeypatch.setattr(scratch_step, "smoothed_loss_sum", loss_sum)
     monkeypatch.setattr(custom_trainer, "smoothed_loss_sum", loss_sum)
 
 

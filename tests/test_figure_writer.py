@@ -63,7 +63,7 @@ def test_figures_and_their_records_are_written_in_order(folder, monkeypatch, pro
     assert [record["file"] for record in manifest] == ["part/c.png", "part/a.png", "part/b.png"]
     for record in manifest:
         assert record["caption"].endswith(
-            "In the encoder 50% of a position is still its own token."
+            "In the encoder 50% of a position is still its own token, on average."
         )
         assert (record["checkpoint"], record["step"]) == ("model.pt", 7)
         assert imread(folder.path / "visualizations" / record["file"]).shape[:2] > (500, 500)

@@ -55,7 +55,7 @@ def test_imports_follow_the_map(path):
         assert not [i for i in imported if i.startswith("torch")]
 
 
-ORDER = ["attention", "layers", "model", "generate", "state", "saved", "train"]
+ORDER = ["attention", "layers", "model", "generate", "state", "step", "saved", "train"]
 
 
 @pytest.mark.parametrize("module", ORDER)

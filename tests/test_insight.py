@@ -5,7 +5,7 @@ import json
 import pytest
 
 import main
-from tests.oracles import numbers_in
+from tests.outcomes import numbers_in
 from utils.corpus import generate
 
 RUN = (

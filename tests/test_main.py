@@ -1,5 +1,6 @@
 """The command line: what it accepts, refuses, and how fast it answers."""
 
+import os
 import re
 import subprocess
 import sys
@@ -201,3 +202,40 @@ def test_selfcheck_fails_when_something_is_broken(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     failed = [line for line in lines if line.startswith("FAIL")]
     assert [line.split("  ")[1] for line in failed] == ["causality", "copy task learnt"]
+
+
+def test_an_old_python_is_told_so_before_it_stumbles():
+    answer = python("-c", "import sys; sys.version_info = (3, 9, 18); import main")
+    assert answer.returncode == 1
+    assert answer.stderr.decode().startswith("Python 3.10 or newer is needed; this is ")
+    assert answer.stderr.count(b"\n") == 1
+
+
+def test_a_missing_package_is_one_line(monkeypatch, capsys):
+    def importing(name):
+        def run(settings):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return run
+
+    monkeypatch.setattr(main, "run", importing("torch.nn"))
+    assert main.main(["--version", "test"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"main.py: {sys.executable} has no package torch: activate the env")
+    assert message.count("\n") == 1
+    monkeypatch.setattr(main, "run", importing("utils.nothing"))  # a fault of ours
+    with pytest.raises(ModuleNotFoundError):
+        main.main(["--version", "test"])
+
+
+def test_a_backend_that_a_notebook_left_behind_does_no_harm():
+    code = (
+        "import main\n"
+        "def run(settings):\n"
+        "    import matplotlib\n"
+        "    return 0\n"
+        "main.run = run\n"
+        "raise SystemExit(main.main(['--version', 'test']))"
+    )
+    answer = python("-c", code, env=os.environ | {"MPLBACKEND": "module://not_installed.backend"})
+    assert answer.returncode == 0, answer.stderr

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import main
-import pytorch_version.train as scratch_train
+import pytorch_version.step as scratch_step
 from huggingface_version import custom_trainer
 from tests.test_train import SMALL
 from utils.config import Settings
@@ -25,7 +25,7 @@ ON_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.
 LIMITED = """
 import resource, sys
 sys.path.insert(0, {root!r})
-import main, pytorch_version.train as ours, huggingface_version.custom_trainer as theirs
+import main, pytorch_version.step as ours, huggingface_version.custom_trainer as theirs
 original = ours.smoothed_loss_sum
 def limited(*args):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -118,7 +118,7 @@ def test_a_run_out_of_memory_ends_with_one_line_and_can_go_on(
     options = [*SMALL, "--quiet", "--no_visualize", "--output_dir", str(tmp_path)]
     options += ["--version", version, "--epochs", "2"]
     with monkeypatch.context() as patch:
-        patch.setattr(scratch_train, "smoothed_loss_sum", full)
+        patch.setattr(scratch_step, "smoothed_loss_sum", full)
         patch.setattr(custom_trainer, "smoothed_loss_sum", full)
         assert main.main(options) == 1
     message = capsys.readouterr().err

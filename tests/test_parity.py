@@ -473,7 +473,7 @@ def test_what_is_no_rounding_is_not_called_so():
     far = training(theirs_fp32=run(s11=5.0), other_path_fp32=run(s11=run().losses[11] + 1e-6))
     assert "more than the rounding" in far.lines()[1]
     near = training(theirs_fp32=run(s11=run().losses[11] + 1e-6), other_path_fp32=run(s11=5.0))
-    assert "this is rounding" in near.lines()[1]
+    assert "the difference is rounding" in near.lines()[1]
 
 
 # Side by side

@@ -15,7 +15,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 import main
 from pytorch_version.saved import load_model
-from tests.oracles import numbers_in
+from tests.outcomes import numbers_in
 from utils.guided_tour import DEMO_MODEL, run_of
 
 SMALL = (

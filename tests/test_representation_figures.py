@@ -1,43 +1,21 @@
 """Figures of vectors and heads: what they show is what was found, and all can be read."""
 
-import warnings
-
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
+from tests.drawn import HANGUL, draw, fits
 from utils import representation_figures as figures
+from utils import trajectory_figures
 from utils.analysis import Captured, HeadAblation, Labelled
 from utils.neurons import Neuron, ffn_activity
 from utils.representations import Neighbours, Trajectories, logit_lens, training_trajectories
 from utils.visualization import GREEN, GREY, ORANGE, drawable
 
-HANGUL = ["▁학생", "은", "▁도서관", "에서", "▁책", "을", "▁샀어요", ".", "▁어제", "</s>"]
 AWKWARD = ["$a_$", "$", "▁", "▁$x^2$", "\\frac", "<0xEC>", "😀", "🦄", "뷁", "a_b", "%", "<s>"]
-
-
-def draw(function, *arguments) -> Figure:
-    """The figure that ``function`` gives, drawn; any warning on the way is an error."""
-    before = dict(matplotlib.rcParams)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a missing glyph is a warning
-        figure = function(*arguments)
-        FigureCanvasAgg(figure)  # a Figure's own canvas knows no sizes
-        figure.draw_without_rendering()
-    assert isinstance(figure, Figure)
-    assert dict(matplotlib.rcParams) == before
-    return figure
-
-
-def fits(figure):
-    """Whether nothing reaches beyond the page."""
-    drawn, page = figure.get_tightbbox(), figure.bbox_inches.padded(0.01)
-    return page.x0 < drawn.x0 and drawn.x1 < page.x1 and page.y0 < drawn.y0 and drawn.y1 < page.y1
 
 
 def overlapping(texts):
@@ -322,7 +300,7 @@ def names(ax):
 
 def test_every_token_has_its_way_from_start_to_end():
     found = ways(["▁책", "을", "</s>"])
-    figure = draw(figures.training_trajectories, found)
+    figure = draw(trajectory_figures.training_trajectories, found)
     (ax,) = figure.axes
     drawn = [line.get_xydata() for line in ax.get_lines() if line.get_linestyle() == "-"]
     for way in found.coordinates:
@@ -346,7 +324,7 @@ def test_every_token_has_its_way_from_start_to_end():
 def test_the_ways_of_short_and_long_sentences_can_be_read(length):
     tokens = (HANGUL * 4)[:length]
     both = {"encoder": ways(tokens), "decoder": ways(tokens[::-1], seed=1)}
-    figure = draw(figures.layer_trajectories, both)
+    figure = draw(trajectory_figures.layer_trajectories, both)
     assert fits(figure)
     for ax, (stack, part) in zip(figure.axes, both.items(), strict=True):
         labels = names(ax)
@@ -374,7 +352,7 @@ def test_ways_that_end_at_one_place_are_named_apart(place):
         steps=["step 0", "step 1"],
         shares=np.array([0.5, 0.25]),
     )
-    (ax,) = draw(figures.training_trajectories, found).axes
+    (ax,) = draw(trajectory_figures.training_trajectories, found).axes
     labels, frame = names(ax), ax.get_window_extent()
     assert overlapping(labels) == []
     for box in map(matplotlib.text.Text.get_window_extent, labels):
@@ -383,7 +361,7 @@ def test_ways_that_end_at_one_place_are_named_apart(place):
 
 
 def test_awkward_tokens_can_be_named():
-    (ax,) = draw(figures.training_trajectories, ways(AWKWARD)).axes
+    (ax,) = draw(trajectory_figures.training_trajectories, ways(AWKWARD)).axes
     assert {name.get_text() for name in names(ax)} == {drawable(token) for token in AWKWARD}
     assert not any(name.get_parse_math() for name in names(ax))
     (special,) = (name for name in names(ax) if name.get_text() == "<s>")

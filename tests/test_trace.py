@@ -15,6 +15,7 @@ from huggingface_version.model import from_marian
 from pytorch_version.model import Transformer, count_parameters
 from tests.conftest import MAX_POSITIONS, SHAPE, VOCAB_SIZE
 from tests.oracles import transformer_with_weights_of
+from tests.outcomes import leaves
 from utils.batching import collate
 from utils.capture import capture
 from utils.comparison import marian_side, scratch_side
@@ -473,22 +474,13 @@ def test_the_way_back_begins_at_the_loss_with_gradient_1(traced):
 
 
 def test_both_implementations_give_the_same_trace(traces):
-    ours, theirs = (dict(flat(traces[name].as_dict())) for name in ("scratch", "marian"))
+    ours, theirs = (dict(leaves(traces[name].as_dict())) for name in ("scratch", "marian"))
     assert ours.keys() == theirs.keys()
     numbers = {path: value for path, value in ours.items() if isinstance(value, float)}
     assert len(numbers) > 900
     for path, value in numbers.items():
         assert theirs[path] == pytest.approx(value, rel=1e-5, abs=1e-5), path
     assert all(theirs[path] == value for path, value in ours.items() if path not in numbers)
-
-
-def flat(content, path=""):
-    entries = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in entries:
-        if isinstance(value, dict | list):
-            yield from flat(value, f"{path}/{key}")
-        else:
-            yield f"{path}/{key}", value
 
 
 def test_a_trace_is_plain_values(traced):

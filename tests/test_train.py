@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import main
+import pytorch_version.step as step_module
 import pytorch_version.train as train_module
 from pytorch_version.generate import translate
 from pytorch_version.model import Transformer
 from pytorch_version.saved import load_model
 from pytorch_version.state import TrainingState
-from pytorch_version.train import train_step
+from pytorch_version.step import train_step
 from utils import checkpoint
 from utils.batching import Batch, collate
 from utils.config import ModelConfig, TrainConfig
@@ -188,7 +189,9 @@ def test_the_best_checkpoint_stands_alone_and_translates_as_the_run_did(tmp_path
 
 def test_checkpoints_hold_no_code(tmp_path):
     folder = run(tmp_path, "--epochs", "1")
-    for file in (folder / "checkpoints").iterdir():
+    files = sorted((folder / "checkpoints").iterdir())
+    assert [file.name for file in files] == ["best_model.pt", "checkpoint_epoch_1.pt", "last.pt"]
+    for file in files:
         torch.load(file, weights_only=True)
 
 
@@ -340,7 +343,7 @@ def test_a_diverging_run_ends_with_one_line(tmp_path, capsys, monkeypatch):
     def not_a_number(logits, labels, label_smoothing):
         return smoothed_loss_sum(logits, labels, label_smoothing) * float("nan")
 
-    monkeypatch.setattr(train_module, "smoothed_loss_sum", not_a_number)
+    monkeypatch.setattr(step_module, "smoothed_loss_sum", not_a_number)
     assert main.main([*SMALL, "--quiet", "--output_dir", str(tmp_path)]) == 1
     message = capsys.readouterr().err
     assert "step 1" in message

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.analysis import HeadAblation, Labelled, attention_label
+from utils.analysis import HeadAblation, Labelled, attention_label, padded
 from utils.batching import Batch
 from utils.capture import Inside, Point, capture
 from utils.objective import IGNORED_LABEL, at_least_float32
@@ -73,7 +73,7 @@ def ablate_heads(
 def _result(
     names: Sequence[str], changes: Sequence[np.ndarray], baseline: np.ndarray, num_sentences: int
 ) -> HeadAblation:
-    table = _padded(changes)
+    table = padded(changes)
     axes = {
         "attention": [attention_label(name) for name in names],
         "head": [f"head {head + 1}" for head in range(table.shape[1])],
@@ -99,7 +99,14 @@ def _result(
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Scores of one batch, summed over its sentences: NLL in nats, and exact matches."""
+    """Scores of one batch, summed over its sentences: NLL in nats, and exact matches.
+
+    Attributes:
+        model: in eval mode, its attention running step by step.
+        inside: how to look into it.
+        batch: on the model's device.
+        never_generated: ids that no prediction is allowed to be.
+    """
 
     model: nn.Module
     inside: Inside
@@ -167,11 +174,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training:
             module.training = mode
-
-
-def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows (H, 2) as one table (A, most heads, 2), NaN where an attention has fewer."""
-    table = np.full((len(rows), max(map(len, rows)), 2), np.nan)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = row
-    return table

@@ -15,7 +15,16 @@ from matplotlib.patches import Patch, Rectangle
 
 from utils.language import message, text
 from utils.names import state_name
-from utils.visualization import BLUE, GREY, ORANGE, drawable, font_settings, label_tokens
+from utils.visualization import (
+    BLUE,
+    GREY,
+    MOST_INCHES,
+    ORANGE,
+    PURPLE,
+    drawable,
+    font_settings,
+    label_tokens,
+)
 
 if TYPE_CHECKING:
     from utils.alignment import AlignmentTable, BestHead, HeadOnSentence
@@ -24,8 +33,6 @@ QUERIES = (message("figure.axis.predicted"), message("figure.axis.has_read"))  #
 HEADS_SIDE_BY_SIDE = 24  # of all layers, in a panel that shares its line with another
 MOST_TICKS = 48
 NUMBERS_PER_PANEL = 16  # heads beside each other that still have room for their numbers
-MOST_INCHES = 40  # of a figure with long sentences
-SPECIAL_COLOR = "#CC79A7"  # Okabe and Ito's reddish purple, for what is no text
 
 
 def error_rates(table: AlignmentTable, best: BestHead) -> Figure:
@@ -219,5 +226,5 @@ def _mark_special(labels: Sequence[Any], pieces: Sequence[str]) -> None:
     """Let <s> and </s> stand out from the text."""
     for label, piece in zip(labels, pieces, strict=True):
         if piece in ("<s>", "</s>"):
-            label.set_color(SPECIAL_COLOR)
+            label.set_color(PURPLE)
             label.set_fontstyle("italic")

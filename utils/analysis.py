@@ -1,7 +1,7 @@
 """Statistics of what a model holds inside: from arrays to numbers that say what they are.
 
-Letters used in shapes: B sentences, H heads, N real tokens of a batch, T positions, Q/K
-query/key positions, D width of the model, E width of a head, F inner width of the feed-forward
+Letters used in shapes: A attentions, B sentences, H heads, N real tokens of a batch, T positions,
+Q/K query/key positions, D width of the model, E width of a head, F inner width of the feed-forward
 network, V vocabulary entries. Padding is left out before anything is computed.
 """
 
@@ -85,6 +85,14 @@ class Captured:
         """The last decoder layer's attention to the source."""
         return [name for name in self.attentions() if name.endswith("cross_attn")][-1]
 
+    def layer_outputs(self, stack: str) -> list[str]:
+        """The outputs of a stack's layers that were captured, e.g. ``encoder.0.out``, in order."""
+        return [
+            name
+            for name in self.tensors
+            if name.startswith(stack) and name.count(".") == 2 and name.endswith(".out")
+        ]
+
     def map_of(self, attention: str, sentence: int) -> np.ndarray:
         """An attention's weights on one sentence, without padding: (H, Q, K)."""
         queries = self.rows_are_real(f"{attention}.weights")[sentence]
@@ -137,6 +145,40 @@ def layer_label(name: str) -> str:
     """``decoder.0``, and what begins so, as a reader calls it: ``decoder 1``."""
     stack, layer = name.split(".")[:2]
     return f"{stack} {int(layer) + 1}" if layer.isdigit() else f"{stack} input"
+
+
+def padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of each attention (H, ...) as one table (A, most heads, ...), NaN where one has fewer.
+
+    Args:
+        rows: (H, ...) of each of A attentions, alike but for H.
+    """
+    table = np.full((len(rows), max(map(len, rows)), *rows[0].shape[1:]), np.nan)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table
+
+
+def statistics_of_heads(captured: Captured, attention: str) -> dict[str, np.ndarray]:
+    """How wide, how straight and how alike the heads of one attention look.
+
+    Args:
+        captured: with the weights of ``attention``.
+        attention: canonical name.
+
+    Returns:
+        One number (H,) for each head: ``entropy`` in nats, see `attention_entropy`;
+        ``diagonality`` from 0 to 1, see `diagonality`; ``similarity`` to the other heads, a cosine
+        from 0 to 1, NaN of a single head, see `head_similarity`.
+    """
+    weights = captured.tensors[f"{attention}.weights"]
+    is_real = captured.rows_are_real(f"{attention}.weights")
+    key_is_real = captured.rows_are_real(f"{attention}.k")
+    return {
+        "entropy": attention_entropy(weights, is_real),
+        "diagonality": diagonality(weights, is_real, key_is_real),
+        "similarity": mean_similarity_to_others(head_similarity(weights, is_real)),
+    }
 
 
 def mean_norm(vectors: np.ndarray) -> np.ndarray:

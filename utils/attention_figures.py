@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from utils.analysis import Labelled
 from utils.language import Message, display_width, message, text
 from utils.names import attention_name, unit_name
+from utils.results import DPI
 from utils.tokenizer import SPECIAL_TOKENS
 from utils.visualization import ORANGE, drawable, font_settings, label_tokens
 
@@ -27,17 +28,17 @@ SOURCE_KEY = message("figure.axis.source_key")
 WEIGHT = message("figure.axis.weight")
 
 MOST_HEADS, HEADS_IN_A_ROW = 16, 4
-DPI = 150  # at which figures are saved: texts are then measured as they will be
 
 # Lengths in inches.
-MOST_INCHES = 36  # of the maps of a figure, with long sentences
+MOST_MAP_INCHES = 36  # of all maps of a figure together, with long sentences
 TOKEN, LETTER, LINE = 0.145, 0.075, 0.16  # room that a token, a letter, a line of a subtitle takes
 LEAST_WIDTH, LEAST_HEIGHT = 1.8, 2.2  # of a map
-GAP, BAR, NAME, HEADING = 0.12, 0.9, 0.35, 0.24
+GAP, BAR = 0.12, 0.9  # between maps; for the colour bar and its labels
+NAME, HEADING = 0.35, 0.24  # for the name of an axis, for a line of the heading
 # Text in points.
 TOKEN_SIZE, SUBTITLE_SIZE, NAME_SIZE, HEADING_SIZE = 7.5, 9, 10, 12
 
-Cell = tuple[np.ndarray, str]
+Cell = tuple[np.ndarray, str]  # weights (Q, K) and a subtitle
 
 
 def axis_names(attention: str) -> tuple[Message, Message]:
@@ -86,7 +87,7 @@ def map_grid(
             raise ValueError(f"{subtitle}: map {weights.shape}, labels {expected}")
     sizes = _sizes(grid, *expected)
     with matplotlib.rc_context(font_settings()):
-        figure = Figure(dpi=DPI)
+        figure = Figure(dpi=DPI)  # as it will be saved, so that texts have their final size
         axes = figure.subplots(len(grid), max(map(len, grid)), squeeze=False)
         for line, cells in zip(axes, grid, strict=True):
             for ax in line[len(cells) :]:
@@ -117,14 +118,14 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(grid: Sequence[Sequence[Cell]], num_queries: int, num_keys: int) -> _Sizes:
-    """Large enough to read every token and subtitle, within `MOST_INCHES`."""
+    """Large enough to read every token and subtitle, within `MOST_MAP_INCHES`."""
     subtitles = [subtitle.split("\n") for cells in grid for _, subtitle in cells]
     longest = max(display_width(line) for lines in subtitles for line in lines)
     width = max(LEAST_WIDTH, TOKEN * num_keys, LETTER * longest)
     height = max(LEAST_HEIGHT, TOKEN * num_queries)
     above = 0.1 + LINE * max(map(len, subtitles))
     wide, high = max(map(len, grid)) * width, len(grid) * height
-    shrink = min(1.0, MOST_INCHES / wide, MOST_INCHES / high)
+    shrink = min(1.0, MOST_MAP_INCHES / wide, MOST_MAP_INCHES / high)
     return _Sizes(width * shrink, height * shrink, above, shrink)
 
 
@@ -305,7 +306,7 @@ def rollout(encoder: Labelled, decoder: Labelled) -> Figure:
     num_src, num_columns = len(encoder.values), decoder.values.shape[1]
     widths = [max(2.8, TOKEN * num_src), max(4.4, TOKEN * num_columns)]
     height = max(2.4, TOKEN * max(len(encoder.values), len(decoder.values)))
-    shrink = min(1.0, MOST_INCHES / sum(widths), MOST_INCHES / height)
+    shrink = min(1.0, MOST_MAP_INCHES / sum(widths), MOST_MAP_INCHES / height)
     size = (sum(widths) * shrink + 3.6, height * shrink + 2.6)
     highest = max(encoder.values.max(), decoder.values.max())
     with matplotlib.rc_context(font_settings()):

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from utils import disk
+from utils.formats import first_line
 from utils.results import RunFailed, free_name, log
 
 FORMAT = "transformer-tutorial checkpoint 1"
 SAVE_EVERY = 500  # steps between two states saved within an epoch, of either version
+LONGEST_REASON = 100  # characters of what torch says of a file
 
 
 class CheckpointError(RunFailed):
@@ -56,8 +58,9 @@ def unpickled(path: Path, device: torch.device | str = "cpu") -> Any:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # torch raises many types for a damaged or foreign file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not an intact checkpoint ({reason[:100]})") from error
+        raise CheckpointError(
+            f"{path}: not an intact checkpoint ({first_line(error)[:LONGEST_REASON]})"
+        ) from error
 
 
 def by_epoch(folder: Path) -> list[Path]:
@@ -95,7 +98,10 @@ def newest_intact(folder: Path) -> dict[str, Any] | None:
 
 
 def mean(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several state dicts (section 6.1), in their own precision."""
+    """The mean of several state dicts (section 6.1), in their own precision.
+
+    The paper averages checkpoints written ten minutes apart; here they are those of whole epochs.
+    """
     sums: dict[str, Tensor] = {}
     count = 0
     for state in states:

@@ -8,9 +8,9 @@ from functools import cache
 
 from utils import korean, lexicon
 from utils.combinations import Usage
-from utils.grammar import Speaker, Subject, place_phrase
+from utils.grammar import ADULTS, PEOPLE, Speaker, Subject, place_phrase
 from utils.lexicon import Frame
-from utils.patterns import ADULTS, PEOPLE, journey
+from utils.patterns import journey
 from utils.phrases import (
     Form,
     Phrase,
@@ -102,14 +102,14 @@ def relative_object(s: Speaker) -> Form:
         noun, held = s.pick(usage.objects)
         clashing = lexicon.CLASHES.get(usage.frame.en, ())
         options = [choice for choice in s.predicates_of(noun) if choice[0].en not in clashing]
-        if options and noun.kind in ("count", "mass") and noun.group not in lexicon.PEOPLE:
+        if options and noun.kind in ("count", "mass") and noun.group not in lexicon.PEOPLE_GROUPS:
             break
     s.used.add(noun.en)
     word, also_held = s.pick(options)
     frame, held = usage.frame, s.held or held or also_held
     subject = s.person("이", frame.subjects)
     while subject.phrase.en[0] == "that":  # the doll that that doctor hid
-        s.held = False
+        s.held = False  # whatever it was about that doctor is not said
         subject = s.person("이", frame.subjects)
     s.held |= held
     head = s.noun(noun, "은", determiner="the")
@@ -139,7 +139,7 @@ def definite(frame: Frame) -> str:
     return frame.article if frame.article == "generic" else "the"
 
 
-# Each pattern and how many of a hundred sentences it makes.
+# Each pattern and its weight in the choice among `corpus.PATTERNS`.
 COMPLEX = {
     two_subjects: 2,
     two_likings: 2,

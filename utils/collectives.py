@@ -7,9 +7,9 @@ Numbers and objects of the host travel through gloo, so that no GPU is waited fo
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ def data_parallel(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, gradient_as_bucket_view=True, **{name: False})
 
 
-def gradients_kept(model: nn.Module, is_last: bool) -> Any:
+def gradients_kept(model: nn.Module, is_last: bool) -> AbstractContextManager:
     """Around forward and backward of one batch of a step: only the last one shares gradients.
 
     Args:

@@ -1,6 +1,6 @@
 """``--version both``: one experiment by both implementations, and the proof that they are one.
 
-Besides ``main`` the only module that knows both.
+Besides ``main`` and `utils.report` the only module that knows both implementations.
 """
 
 import dataclasses
@@ -46,7 +46,15 @@ from utils.page import write as write_page
 from utils.page_data import ModelResults
 from utils.paired import PairedTraining, ShortRun
 from utils.parity import Row, Side
-from utils.results import RESULT, ResultsFolder, RunFailed, check_writable, log
+from utils.results import (
+    RESULT,
+    SUMMARY,
+    TRANSLATIONS,
+    ResultsFolder,
+    RunFailed,
+    check_writable,
+    log,
+)
 from utils.subject import Subject
 
 PAIRED_STEPS = 50
@@ -115,9 +123,7 @@ def run_both(settings: Settings) -> None:
         RunFailed: training diverged, or the two versions are not one.
     """
     output_dir = Path(settings.run.output_dir)
-    folders = {
-        name: ResultsFolder(output_dir / f"results_{name}") for name in side_by_side.VERSIONS
-    }
+    folders = {name: ResultsFolder.of(output_dir, name) for name in side_by_side.VERSIONS}
     with collectives.joined(settings.run.device):
         if settings.run.resume:
             saved = collectives.from_main(lambda: _saved_config(folders))
@@ -176,7 +182,8 @@ class Comparison:
         """
         settings = self.experiment.settings
         output_dir = Path(settings.run.output_dir)
-        was_cut_short = not (output_dir / "results_comparison" / COMPARISON).exists()
+        before = ResultsFolder.of(output_dir, "comparison")
+        was_cut_short = not (before.path / COMPARISON).exists()
         keep = settings.run.resume and was_cut_short
         self.folder = ResultsFolder.create(output_dir, "comparison", keep)
         log.info(
@@ -238,23 +245,11 @@ class Comparison:
 
     def paired_training(self) -> PairedTraining:
         """Train both for a few steps without dropout, in double and in single precision."""
-        settings, num_steps = self.experiment.settings, self.paired_steps()
-        rate = min(settings.train.learning_rate, PAIRED_RATE)
-        experiment = dataclasses.replace(
-            self.experiment,
-            settings=dataclasses.replace(
-                settings,
-                run=dataclasses.replace(settings.run, device=self.device.type),
-                model=dataclasses.replace(settings.model, dropout=0.0),
-                train=dataclasses.replace(
-                    settings.train, precision="fp32", compile=False, learning_rate=rate
-                ),
-            ),
-        )
+        experiment, num_steps = self._without_dropout(), self.paired_steps()
+        settings = experiment.settings
         path = settings.model.attention
         other_path = "eager" if path == "sdpa" else "sdpa"
         weights = initial_weights(experiment)
-
         bar = tqdm(total=5, unit="run", leave=False, disable=True if settings.run.quiet else None)
 
         def ours(dtype: torch.dtype, attention: str) -> tuple[ShortRun, scratch.Transformer]:
@@ -281,6 +276,20 @@ class Comparison:
                     for table in huggingface.position_tables(marian)
                 ),
             )
+
+    def _without_dropout(self) -> Experiment:
+        """The experiment as the short runs make it: the same on both sides but for rounding."""
+        settings = self.experiment.settings
+        rate = min(settings.train.learning_rate, PAIRED_RATE)
+        changed = dataclasses.replace(
+            settings,
+            run=dataclasses.replace(settings.run, device=self.device.type),
+            model=dataclasses.replace(settings.model, dropout=0.0),
+            train=dataclasses.replace(
+                settings.train, precision="fp32", compile=False, learning_rate=rate
+            ),
+        )
+        return dataclasses.replace(self.experiment, settings=changed)
 
     def _write_page(self, findings: Findings, content: Mapping[str, Any]) -> Path:
         subjects = {
@@ -332,7 +341,7 @@ class Comparison:
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Version -> its ``summary.json``, with what only a comparison asks for."""
         found = {
-            name: json.loads((folder.path / "summary.json").read_text("utf-8"))
+            name: json.loads((folder.path / SUMMARY).read_text("utf-8"))
             for name, folder in self.folders.items()
         }
         models = {"pytorch": self.scratch, "huggingface": self.marian}
@@ -354,10 +363,7 @@ class Comparison:
 
     def translations(self) -> dict[str, list[dict[str, str]]]:
         """Version -> its translations of all evaluation sentences."""
-        return {
-            name: folder.read_lines("logs/translations.jsonl")
-            for name, folder in self.folders.items()
-        }
+        return {name: folder.read_lines(TRANSLATIONS) for name, folder in self.folders.items()}
 
     def cross_attention(self) -> SharedSentence:
         """Both models' last layer on the first evaluation sentence, given its reference."""

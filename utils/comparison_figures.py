@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 
 from utils.attention_figures import PREDICTED, SOURCE_KEY, WEIGHT
 from utils.language import Message, message, text
-from utils.visualization import BLUE, GREEN, GREY, ORANGE, font_settings, label_tokens
+from utils.visualization import (
+    BLUE,
+    GREEN,
+    GREY,
+    MOST_INCHES,
+    ORANGE,
+    font_settings,
+    label_tokens,
+)
 
 if TYPE_CHECKING:
     from utils.findings import Findings, SharedSentence
@@ -24,10 +32,10 @@ if TYPE_CHECKING:
 SHORT_NAMES = {"pytorch": "PyTorch", "huggingface": "Hugging Face"}
 STYLES = {"pytorch": (BLUE, "-"), "huggingface": (ORANGE, "--")}
 EXACT = 1e-18  # where a difference of zero is drawn, on an axis that has no zero
+LEAST_GAP = 1e-8  # where differences of two runs' losses are drawn that are smaller still
 NOT_A_NUMBER = 1e6  # where a difference that is not a number is drawn
 SMOOTHED_OVER = 50  # parts of a run over which its mean loss and spread are taken
 MOST_HEADS = 8
-MOST_INCHES = 40  # of a figure with long sentences
 FEW_PARTS = 9  # names that stand slanted below an axis
 
 
@@ -178,7 +186,7 @@ def training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], dropout:
 def _draw_spread(ax: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     """Mean and standard deviation of the loss over parts of the run."""
     color, line = STYLES[name]
-    losses = np.array([np.nan if r["loss"] is None else r["loss"] for r in records])
+    losses = _losses(records)
     parts = np.array_split(np.arange(len(losses)), min(SMOOTHED_OVER, len(losses)))
     steps = [np.mean([records[i]["step"] for i in part]) for part in parts]
     known = [losses[part][np.isfinite(losses[part])] for part in parts]
@@ -192,14 +200,19 @@ def _draw_difference(
     ax: Axes, ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
 ) -> None:
     """Difference of the losses on the same batch, step by step."""
-    pairs = list(zip(ours, theirs, strict=False))
-    gaps = [abs((a["loss"] or np.nan) - (b["loss"] or np.nan)) for a, b in pairs]
-    steps = [a["step"] for a, _ in pairs]
+    steps = [record["step"] for record in ours][: len(theirs)]
+    gaps = np.abs(_losses(ours)[: len(steps)] - _losses(theirs)[: len(steps)])
     label = text("figure.both.same_batch")
-    ax.plot(steps, np.maximum(gaps, 1e-8), ".", color=GREEN, markersize=2.5, label=label)
+    drawn = np.maximum(gaps, LEAST_GAP)
+    ax.plot(steps, drawn, ".", color=GREEN, markersize=2.5, label=label)
     ax.set_yscale("log")
     ax.set_ylabel(text("figure.both.gap_unit"))
     ax.set_title(text("figure.both.gap"))
+
+
+def _losses(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The loss of every step, NaN where it was not finite."""
+    return np.array([np.nan if r["loss"] is None else r["loss"] for r in records])
 
 
 def _draw_evals(

@@ -1,14 +1,12 @@
-"""What a run is made of: frozen, validated configurations and their bridge to the command line.
+"""What a run is made of: every option, as a field of a frozen, validated configuration.
 
-Every option is one dataclass field: its name, type, default, help text and checks stand here and
-nowhere else. ``main`` adds the dataclasses to one parser and hands finished objects on; nothing
-past ``main`` sees the parsed arguments. Standard library only, so that ``--help`` is quick.
+Its name, type, default, help text and checks stand here and nowhere else. `utils.command_line`
+adds the fields to a parser; ``main`` hands finished objects on, and nothing past it sees the parsed
+arguments. Standard library only, so that ``--help`` is quick.
 """
 
-import argparse
 import dataclasses
 import math
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -293,44 +291,6 @@ def option_name(f: dataclasses.Field) -> str:
     return f.metadata.get("flag", f.name)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add every option of every group; options that are not given leave no attribute."""
-    for title, config in GROUPS.items():
-        group = parser.add_argument_group(title)
-        hints = typing.get_type_hints(config)
-        for f in fields(config):
-            _add_option(group, f, hints[f.name])
-
-
-def _add_option(group: Any, f: dataclasses.Field, hint: Any) -> None:
-    """Add one field to an argparse group: bool -> switch, Literal -> choices, else its type."""
-    name = option_name(f)
-    common = {"dest": name, "default": argparse.SUPPRESS, "help": _help_text(f)}
-    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    if hint is bool:
-        group.add_argument(f"--{name}", action="store_true", **common)
-    elif kinds == [bool]:  # bool | None: three states
-        group.add_argument(f"--{name}", action="store_true", **common)
-        group.add_argument(
-            f"--no_{name}", dest=name, action="store_false", default=argparse.SUPPRESS,
-            help=f.metadata["help_no"],
-        )  # fmt: skip
-    elif typing.get_origin(hint) is Literal:
-        group.add_argument(f"--{name}", choices=typing.get_args(hint), **common)
-    elif f.metadata.get("repeat"):
-        group.add_argument(f"--{name}", action="append", metavar="TEXT", **common)
-    else:
-        kind = hint if isinstance(hint, type) else kinds[0]
-        group.add_argument(f"--{name}", type=kind, metavar=f.metadata.get("metavar"), **common)
-
-
-def _help_text(f: dataclasses.Field) -> str:
-    text = f.metadata["help"].replace("%", "%%")
-    if f.default in (None, (), False) or isinstance(f.default, bool):
-        return text
-    return f"{text} (default: {f.default})"
-
-
 def build(config: type, given: Mapping[str, Any]) -> Any:
     """Build one configuration from the options the user gave, by option name.
 
@@ -347,11 +307,6 @@ def build(config: type, given: Mapping[str, Any]) -> Any:
     if config is ModelConfig:
         by_field = {**PRESETS[by_field.get("preset", ModelConfig.preset)], **by_field}
     return config(**by_field)
-
-
-def flat(*configs: Any) -> dict[str, Any]:
-    """The options of several configurations as one dictionary, keyed by option name."""
-    return {option_name(f): getattr(c, f.name) for c in configs for f in fields(c)}
 
 
 @dataclass(frozen=True)
@@ -392,7 +347,10 @@ class Settings:
     def flat(self) -> dict[str, Any]:
         """All options as one dictionary of plain values, keyed by option name."""
         groups = (self.run, self.data, self.model, self.train, self.analysis)
-        return {"version": self.version} | flat(*groups)
+        options = {
+            option_name(f): getattr(group, f.name) for group in groups for f in fields(group)
+        }
+        return {"version": self.version} | options
 
     def resumed_from(self, saved: Mapping[str, Any]) -> "Settings":
         """The settings of an interrupted run, with what may change taken from this one.
@@ -405,17 +363,16 @@ class Settings:
         Raises:
             UserError: the user gave another option than the interrupted run had.
         """
-        may_change = {option_name(f) for f in fields(RunConfig)} - {"seed"}
-        may_change |= {"epochs", "max_steps", *MAY_CHANGE_ON_RESUME}
+        of_run = {option_name(f) for f in fields(RunConfig)} - {"seed"}
+        may_change = of_run | {"epochs", "max_steps", *MAY_CHANGE_ON_RESUME}
         for name, value in self.given.items():
             if name not in may_change and value != saved[name]:
                 raise UserError(
                     f"--resume: --{name} {value} conflicts with the interrupted run, which has "
                     f"{saved[name]}; leave the option out, or start anew without --resume"
                 )
-        options = {name: value for name, value in saved.items() if name != "version"}
-        for name in may_change - {"epochs", "max_steps", *MAY_CHANGE_ON_RESUME}:
-            options.pop(name, None)
+        not_taken = {"version", *of_run}
+        options = {name: value for name, value in saved.items() if name not in not_taken}
         return dataclasses.replace(
             Settings.from_options(self.version, options | dict(self.given)), given=self.given
         )

@@ -7,7 +7,7 @@ import numpy as np
 from utils import large_corpus
 from utils.batching import TokenizedPairs
 from utils.config import DataConfig, UserError
-from utils.corpus import Corpus
+from utils.corpus import Corpus, Pair
 from utils.large_corpus import LargeCorpus
 from utils.readers import LeftOut, left_out_note
 from utils.sources import find_sources
@@ -35,7 +35,7 @@ def load_corpus(config: DataConfig, seed: int) -> Corpus:
         return Corpus(config.dataset, **pairs, notes=notes)
     choice = choose({split: keys_of(pairs[split]) for split in pairs})
 
-    def chosen(split: str, rows: np.ndarray) -> list:
+    def chosen(split: str, rows: np.ndarray) -> list[Pair]:
         return [pairs[split][row] for row in rows.tolist()]
 
     return Corpus(

@@ -1,4 +1,7 @@
-"""How a translation is searched for, and in which batches; the same for both versions."""
+"""How a translation is searched for, and in which batches; the same for both versions.
+
+Letters used in shapes: B sentences, S source positions.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from utils.batching import pad_sources
-from utils.tokenizer import Tokenizer
+from utils.tokenizer import EOS_ID, Tokenizer
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 256  # of the decoder's batch: sentences times beams
 
 
 class Decoding(NamedTuple):
@@ -18,7 +21,8 @@ class Decoding(NamedTuple):
         max_length: most tokens generated, </s> included.
         beam_size: N, partial translations followed at once; 1 is greedy.
         length_penalty: a finished translation of n tokens with log-probability p scores
-            p / n ** length_penalty; above 0 favours longer ones.
+            p / n ** length_penalty; above 0 favours longer ones. The paper (section 6.1) takes
+            ((5 + n) / 6) ** 0.6; this is how transformers' ``generate`` does it.
     """
 
     max_length: int
@@ -50,3 +54,8 @@ def translate_in_batches(
         for i, ids in zip(indices, found, strict=True):
             translations[i] = tokenizer.decode(ids)
     return translations
+
+
+def until_end(ids: list[int]) -> list[int]:
+    """The tokens before the first </s>; all where there is none."""
+    return ids[: ids.index(EOS_ID)] if EOS_ID in ids else ids

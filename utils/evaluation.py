@@ -1,6 +1,8 @@
 """Evaluation of either version, and the record of a finished run.
 
 Several processes evaluate together: each takes a part, and all get the scores of the whole.
+
+Letters used in shapes: B sentences, T target positions, V vocabulary entries.
 """
 
 import time

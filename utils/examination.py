@@ -14,7 +14,17 @@ from utils.data import Corpus
 from utils.exhibits import exhibits, of_alignment
 from utils.figure_writer import Exhibit, FigureWriter
 from utils.history import History
-from utils.inspection import SAMPLE, Alignment, align, inspect, write_trace
+from utils.inspection import (
+    BATCH_SIZE,
+    CHOSEN_ON,
+    SAMPLE,
+    SHOWN,
+    Alignment,
+    Inspection,
+    align,
+    inspect,
+    write_trace,
+)
 from utils.metrics import TokenScores, translation_scores
 from utils.page import Page
 from utils.page import write as write_page
@@ -23,10 +33,8 @@ from utils.results import RESULT, ResultsFolder, log
 from utils.subject import Example, Subject
 from utils.training_exhibits import trajectories_of
 
-CHOSEN_ON, REPORTED_ON = 200, 500  # sentences for the best aligning head
-SHOWN = 3  # sentences of the model's own task that figures are drawn of
+REPORTED_ON = 500  # sentences that the error rate of the best aligning head is taken over
 MOST_TEXTS = 8  # of the user's that figures are drawn of
-BATCH_SIZE = 64
 LABEL_SMOOTHING = 0.0  # of a trace: its loss is the NLL
 
 
@@ -152,26 +160,8 @@ class Examination:
         alignment = self._align()
         if alignment is not None:
             shown = self._draw(of_alignment(alignment)) + shown
-        content |= inspection.content() | self._training_content()
-        content["alignment"] = alignment and alignment.as_dict()
-        content["further_translations"] = [
-            {"src": example.src, "tgt": example.tgt} for example in examples[MOST_TEXTS:]
-        ]
-        trace = None
-        if self.settings.run.debug:
-            trace = write_trace(self.subject, examples[0], LABEL_SMOOTHING, self.folder)
-        results = ModelResults(
-            name=self.subject.name,
-            version=self.loaded.summary.get("version"),
-            inspection=inspection,
-            pairs=self._gold(examples[:MOST_TEXTS], followed),
-            alignment=alignment,
-            history=self.loaded.history,
-            records=self.loaded.records,
-            summary={**self.loaded.summary, "evaluation": content.get("evaluation")},
-            translated=self.loaded.translated,
-            trace=trace,
-        )
+        content |= self._content(inspection, alignment, examples[MOST_TEXTS:])
+        results = self._results(inspection, alignment, followed, content.get("evaluation"))
         page = write_page(Page(kind="analysis", models=[results]), self.folder.path)
         path = self.folder.write_json("analysis.json", content)
         self.writer.write(self.folder, self.subject.name, self.subject.step)
@@ -183,75 +173,6 @@ class Examination:
         logged = wandb_log.begin(self.folder, self.settings, "analysis")
         logged.finish(path.name, "evaluation", "alignment")
         log.log(RESULT, str(page))  # the last line
-
-    def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
-        exhibits = list(exhibits)
-        self.writer.add(exhibits)
-        return exhibits
-
-    def _training_content(self) -> dict[str, Any]:
-        """What ``analysis.json`` says of the model's training."""
-        history = self.loaded.history
-        if history is None:
-            return {"training": None}
-        moved = trajectories_of(history)
-        return {"training": {"probes": history.records, "embeddings": moved and moved.as_dict()}}
-
-    def _align(self) -> Alignment | None:
-        """The best aligning head, if the model's own task has gold alignments."""
-        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
-            return None
-        vocabulary, longest = self.subject.vocabulary, self.loaded.max_length
-        chosen_on, reported_on = (
-            TokenizedPairs(_unseen_pairs(self.loaded.options, *each), vocabulary, longest)
-            for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
-        )
-        return align(self.subject, chosen_on, reported_on)
-
-    def _followed(self) -> list[Pair]:
-        """The sentences whose attention was mapped while the model was trained."""
-        history = self.loaded.history
-        if history is None:
-            return []
-        known = self._embedded_pairs("eval", CHOSEN_ON)
-        mapped = history.sentences[: len(history.src_pieces)]
-        return [known.get(pair, Pair(*pair)) for pair in mapped]
-
-    def _gold(self, examples: Sequence[Example], followed: Sequence[Pair]) -> list[Pair | None]:
-        """The pairs of examples with their gold alignments, where they are known."""
-        known = {pair[:2]: pair for pair in followed} | self._embedded_pairs("test", SAMPLE)
-        return [known.get((example.src, example.tgt)) for example in examples]
-
-    def _embedded_pairs(self, split: str, size: int) -> dict[tuple[str, str], Pair]:
-        """Pairs of the model's own embedded dataset, if it has one, by their two texts."""
-        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
-            return {}
-        return {pair[:2]: pair for pair in _unseen_pairs(self.loaded.options, split, size)}
-
-    def _own_task(self) -> list[Example]:
-        """Sample sentences, from what the model was trained for."""
-        if self.loaded.options.get("dataset") in EMBEDDED_DATASETS:
-            return self.loaded.examples(_unseen_pairs(self.loaded.options, "test", SAMPLE))
-        if self.loaded.translated:
-            lines = self.loaded.translated[:SAMPLE]
-            return self.loaded.examples([Pair(line["src"], line["reference"]) for line in lines])
-        if self.request.texts:
-            return []
-        # Nothing is known of the model: English sentences and what it makes of them.
-        sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
-        return self._cut(zip(sources, self.loaded.translate(sources), strict=True))
-
-    def _texts_in_tokens(self) -> list[Example]:
-        """The user's sentences with the given translations, or with the model's."""
-        texts = self.request.texts
-        made = self.request.targets or self.loaded.translate(texts)
-        return self._cut(zip(texts, made, strict=True))
-
-    def _cut(self, pairs: Iterable[tuple[str, str]]) -> list[Example]:
-        """Pairs in tokens. A model that finds no end stops where </s> has no position left."""
-        examples = [self.subject.example(*pair) for pair in pairs]
-        longest = self.loaded.max_length
-        return [example._replace(tgt_ids=example.tgt_ids[:longest]) for example in examples]
 
     def _evaluate(self, corpus: Corpus) -> dict[str, Any]:
         """Score the model on the evaluation pairs of a corpus."""
@@ -287,6 +208,117 @@ class Examination:
         )
         log.log(RESULT, scored)
         return found
+
+    def _own_task(self) -> list[Example]:
+        """Sample sentences, from what the model was trained for."""
+        if self.loaded.options.get("dataset") in EMBEDDED_DATASETS:
+            return self.loaded.examples(_unseen_pairs(self.loaded.options, "test", SAMPLE))
+        if self.loaded.translated:
+            lines = self.loaded.translated[:SAMPLE]
+            return self.loaded.examples([Pair(line["src"], line["reference"]) for line in lines])
+        if self.request.texts:
+            return []
+        # Nothing is known of the model: English sentences and what it makes of them.
+        sources = [pair.src for pair in generate("grammar", "test", SAMPLE, 0)]
+        return self._cut(zip(sources, self.loaded.translate(sources), strict=True))
+
+    def _followed(self) -> list[Pair]:
+        """The sentences whose attention was mapped while the model was trained."""
+        history = self.loaded.history
+        if history is None:
+            return []
+        known = self._embedded_pairs("eval", CHOSEN_ON)
+        mapped = history.sentences[: len(history.src_pieces)]
+        return [known.get(pair, Pair(*pair)) for pair in mapped]
+
+    def _embedded_pairs(self, split: str, size: int) -> dict[tuple[str, str], Pair]:
+        """Pairs of the model's own embedded dataset, if it has one, by their two texts."""
+        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
+            return {}
+        return {pair[:2]: pair for pair in _unseen_pairs(self.loaded.options, split, size)}
+
+    def _texts_in_tokens(self) -> list[Example]:
+        """The user's sentences with the given translations, or with the model's."""
+        texts = self.request.texts
+        made = self.request.targets or self.loaded.translate(texts)
+        return self._cut(zip(texts, made, strict=True))
+
+    def _cut(self, pairs: Iterable[tuple[str, str]]) -> list[Example]:
+        """Pairs in tokens. A model that finds no end stops where </s> has no position left."""
+        examples = [self.subject.example(*pair) for pair in pairs]
+        longest = self.loaded.max_length
+        return [example._replace(tgt_ids=example.tgt_ids[:longest]) for example in examples]
+
+    def _draw(self, exhibits: Iterable[Exhibit]) -> list[Exhibit]:
+        """Begin to draw; returns what is drawn."""
+        exhibits = list(exhibits)
+        self.writer.add(exhibits)
+        return exhibits
+
+    def _align(self) -> Alignment | None:
+        """The best aligning head, if the model's own task has gold alignments."""
+        if self.loaded.options.get("dataset") not in EMBEDDED_DATASETS:
+            return None
+        vocabulary, longest = self.subject.vocabulary, self.loaded.max_length
+        chosen_on, reported_on = (
+            TokenizedPairs(_unseen_pairs(self.loaded.options, *each), vocabulary, longest)
+            for each in (("eval", CHOSEN_ON), ("test", REPORTED_ON))
+        )
+        return align(self.subject, chosen_on, reported_on)
+
+    def _content(
+        self, inspection: Inspection, alignment: Alignment | None, further: Sequence[Example]
+    ) -> dict[str, Any]:
+        """What ``analysis.json`` says of the model's inside.
+
+        Args:
+            inspection: what all analyses found.
+            alignment: which head aligns, if that could be told.
+            further: the user's sentences that were translated and not looked into.
+        """
+        return {
+            **inspection.content(),
+            "training": self._training_content(),
+            "alignment": alignment and alignment.as_dict(),
+            "further_translations": [{"src": one.src, "tgt": one.tgt} for one in further],
+        }
+
+    def _training_content(self) -> dict[str, Any] | None:
+        """What ``analysis.json`` says of the model's training."""
+        history = self.loaded.history
+        if history is None:
+            return None
+        moved = trajectories_of(history)
+        return {"probes": history.records, "embeddings": moved and moved.as_dict()}
+
+    def _results(
+        self,
+        inspection: Inspection,
+        alignment: Alignment | None,
+        followed: Sequence[Pair],
+        evaluation: Mapping[str, Any] | None,
+    ) -> ModelResults:
+        """What the page shows; with ``--debug`` also the first sentence's trace, written here."""
+        trace = None
+        if self.settings.run.debug:
+            trace = write_trace(self.subject, inspection.examples[0], LABEL_SMOOTHING, self.folder)
+        return ModelResults(
+            name=self.subject.name,
+            version=self.loaded.summary.get("version"),
+            inspection=inspection,
+            pairs=self._gold(inspection.examples, followed),
+            alignment=alignment,
+            history=self.loaded.history,
+            records=self.loaded.records,
+            summary={**self.loaded.summary, "evaluation": evaluation},
+            translated=self.loaded.translated,
+            trace=trace,
+        )
+
+    def _gold(self, examples: Sequence[Example], followed: Sequence[Pair]) -> list[Pair | None]:
+        """The pairs of examples with their gold alignments, where they are known."""
+        known = {pair[:2]: pair for pair in followed} | self._embedded_pairs("test", SAMPLE)
+        return [known.get((example.src, example.tgt)) for example in examples]
 
     def _tour(self, shown: Sequence[Exhibit]) -> list[str]:
         """A guided tour: each figure with what it shows."""

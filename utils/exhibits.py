@@ -13,6 +13,7 @@ from utils import (
     attention_figures,
     head_tables,
     representation_figures,
+    trajectory_figures,
 )
 from utils.analysis import attention_entropy, attention_label
 from utils.figure_writer import Exhibit
@@ -22,13 +23,16 @@ from utils.names import attention_name, layer_name
 if TYPE_CHECKING:
     from utils.inspection import Alignment, Inspection
 
-WEIGHTED_HEADS = 4
+WEIGHTED_HEADS = 4  # shown with what they take
 
 
 def exhibits(inspection: Inspection) -> Iterator[Exhibit]:
     """The figures of one trained model; for others see `of_alignment`, `training_exhibits`."""
     yield from _maps(inspection)
-    yield from _attention(inspection)
+    yield _head_ablation(inspection)
+    yield _head_statistics(inspection)
+    yield _rollout(inspection)
+    yield _value_weighted(inspection)
     yield from _vectors(inspection)
     yield from _inside_layers(inspection)
 
@@ -138,12 +142,12 @@ def _map_axes(attention: str) -> dict[str, str]:
     return {"y": rows.text("en"), "x": columns.text("en")}
 
 
-def _attention(inspection: Inspection) -> Iterator[Exhibit]:
-    """Statistics of heads, what flows through them, and which matter."""
-    ablation, last = inspection.ablation, inspection.captured.last_cross_attention()
+def _head_ablation(inspection: Inspection) -> Exhibit:
+    """Which heads matter."""
+    ablation = inspection.ablation
     row, head = ablation.most_important
     attentions = ablation.nll.axes["attention"]
-    yield Exhibit(
+    return Exhibit(
         name="head_ablation",
         caption=message(
             "caption.head_ablation",
@@ -156,9 +160,13 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
         draw=partial(representation_figures.head_ablation, ablation),
         record=_all_heads("change of NLL and exact match", "head", "attention"),
     )
+
+
+def _head_statistics(inspection: Inspection) -> Exhibit:
+    """How each head looks."""
     entropy = inspection.attention["entropy"]
     widest = np.unravel_index(np.nanargmax(entropy.values), entropy.values.shape)
-    yield Exhibit(
+    return Exhibit(
         name="attention/statistics",
         caption=message(
             "caption.attention.statistics",
@@ -171,10 +179,13 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
         draw=partial(head_tables.head_statistics, inspection.attention),
         record=_all_heads("entropy, diagonality, similarity to other heads", "head", "attention"),
     )
-    first = inspection.examples[0]
+
+
+def _rollout(inspection: Inspection) -> Exhibit:
+    """What flows through all layers together."""
     encoder, decoder = inspection.rollout
     own = np.diag(encoder.values).mean()
-    yield Exhibit(
+    return Exhibit(
         name="attention/rollout",
         caption=message("caption.attention.rollout", own=f"{own:.0%}"),
         draw=partial(attention_figures.rollout, encoder, decoder),
@@ -182,30 +193,35 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             "shows": "attention rollout",
             "layer": "all",
             "head": "mean",
-            "sentence": first.src,
+            "sentence": inspection.examples[0].src,
             "axes": {"x": "input token", "y": "position of the last layer"},
         },
     )
-    overlaps = inspection.value_overlap
+
+
+def _value_weighted(inspection: Inspection) -> Exhibit:
+    """What the heads of the last cross-attention take from where they look."""
+    last, pieces = inspection.captured.last_cross_attention(), inspection.pieces[0]
+    sentence = inspection.examples[0].src
     maps = inspection.captured.map_of(last, 0)
     weighted, overlap = inspection.value_weighted
     heads = range(min(WEIGHTED_HEADS, len(maps)))
-    yield Exhibit(
+    return Exhibit(
         name="attention/value_weighted",
         caption=message(
             "caption.attention.value_weighted",
             attention=attention_name(last),
-            sentence=first.src,
+            sentence=sentence,
             here=f"{overlap.mean():.0%}",
             sentences=str(inspection.num_sampled),
-            everywhere=f"{np.nanmean(overlaps.values):.0%}",
+            everywhere=f"{np.nanmean(inspection.value_overlap.values):.0%}",
         ),
         draw=partial(
             attention_figures.value_weighted,
             maps,
             weighted,
-            inspection.pieces[0].tgt,
-            inspection.pieces[0].src,
+            pieces.tgt,
+            pieces.src,
             last,
             overlap.tolist(),
             heads,
@@ -214,7 +230,7 @@ def _attention(inspection: Inspection) -> Iterator[Exhibit]:
             "shows": "attention weights and value-weighted attention",
             "layer": int(last.split(".")[1]) + 1,
             "head": [head + 1 for head in heads],
-            "sentence": first.src,
+            "sentence": sentence,
             "axes": _map_axes(last),
         },
     )
@@ -243,7 +259,7 @@ def _vectors(inspection: Inspection) -> Iterator[Exhibit]:
             "caption.embeddings.layers",
             **{stack: f"{share:.0%}" for stack, share in explained.items()},
         ),
-        draw=partial(representation_figures.layer_trajectories, inspection.trajectories),
+        draw=partial(trajectory_figures.layer_trajectories, inspection.trajectories),
         record={
             "shows": "tokens in the residual stream, layer by layer (PCA)",
             "layer": "all",
@@ -314,9 +330,16 @@ def _inside_layers(inspection: Inspection) -> Iterator[Exhibit]:
 
 
 def _all_heads(shows: str, x: str, y: str) -> dict[str, Any]:
+    """`table_record` of a figure of all heads."""
     return {"shows": shows, "layer": "all", "head": "all", "axes": {"x": x, "y": y}}
 
 
 def table_record(shows: str, x: str, y: str) -> dict[str, Any]:
-    """The manifest's record of a figure of all layers."""
+    """The manifest's record of a figure of all layers.
+
+    Args:
+        shows: what the figure shows.
+        x: what its horizontal axis is.
+        y: what its vertical axis is.
+    """
     return {"shows": shows, "layer": "all", "axes": {"x": x, "y": y}}

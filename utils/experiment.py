@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from utils.batching import LengthBatches
 from utils.capture import Inside
-from utils.config import Settings
+from utils.config import Settings, UserError
 from utils.data import PreparedData
 from utils.decoding import Decoding
 from utils.objective import with_schedule
 from utils.tracking import ProbePlan, Report, Tracker
 
-# Probes after the one before training: in a long run, and steps that a shorter one has for each.
+# Probes after the one before training: how many in a long run, and how many steps a shorter run
+# has for each.
 PROBES, CLOSE_PROBES = (11, 400), (35, 100)  # the second with --track_internals
 LEAST_PROBES = 5
 
@@ -35,26 +36,6 @@ class Experiment:
     num_steps: int
     decoding: Decoding
 
-    def tracker(self, inside: Inside, report: Report) -> Tracker:
-        """What follows a model while it is trained.
-
-        Args:
-            inside: how to look into it.
-            report: takes each probe.
-        """
-        run = self.settings.run
-        most, steps_each = CLOSE_PROBES if run.track_internals else PROBES
-        count = min(most, max(LEAST_PROBES, self.num_steps // steps_each))
-        return Tracker(
-            inside,
-            self.data.eval,
-            self.data.tokenizer,
-            self.settings.train.label_smoothing,
-            ProbePlan(self.num_steps, run.track_every, count),
-            run.track_internals,
-            report,
-        )
-
     @classmethod
     def plan(
         cls, settings: Settings, data: PreparedData, rank: int = 0, world_size: int = 1
@@ -66,6 +47,9 @@ class Experiment:
             data: prepared by them.
             rank: which of the processes this is, from 0.
             world_size: processes that train together, each on ``--batch_size`` sentences a batch.
+
+        Raises:
+            UserError: there are fewer training pairs than processes.
         """
         train = settings.train
         sampler = LengthBatches(
@@ -87,4 +71,39 @@ class Experiment:
             sampler=sampler,
             num_steps=num_steps,
             decoding=Decoding(settings.data.max_length, train.beam_size, train.length_penalty),
+        )
+
+    def require_same_data(self, fingerprint: str) -> None:
+        """Refuse to go on with a run that learnt from other pairs.
+
+        Args:
+            fingerprint: of the interrupted run's dataset.
+
+        Raises:
+            UserError: this experiment's dataset is another one.
+        """
+        if fingerprint != self.data.corpus.fingerprint():
+            raise UserError(
+                "--resume: the dataset is not the one that the interrupted run trained on; "
+                "restore it, or start anew without --resume"
+            )
+
+    def tracker(self, inside: Inside, report: Report) -> Tracker:
+        """What follows a model while it is trained.
+
+        Args:
+            inside: how to look into it.
+            report: takes each probe.
+        """
+        run = self.settings.run
+        most, steps_each = CLOSE_PROBES if run.track_internals else PROBES
+        count = min(most, max(LEAST_PROBES, self.num_steps // steps_each))
+        return Tracker(
+            inside,
+            self.data.eval,
+            self.data.tokenizer,
+            self.settings.train.label_smoothing,
+            ProbePlan(self.num_steps, run.track_every, count),
+            run.track_internals,
+            report,
         )

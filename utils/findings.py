@@ -20,7 +20,7 @@ class SharedSentence(NamedTuple):
     """Cross-attention of both models in one layer, on one evaluation sentence.
 
     Attributes:
-        weights: version -> (H, T, S), rows sum to 1.
+        weights: version -> (H, T, S), one map a head, rows sum to 1.
         src_pieces: the S source tokens, the keys.
         tgt_pieces: the T target tokens; query j predicts token j.
         layer: of the decoder, from 0.

@@ -12,13 +12,11 @@ from utils.analysis import (
     TINY,
     Captured,
     Labelled,
-    attention_entropy,
     attention_label,
-    diagonality,
     effective_rank,
-    head_similarity,
     mean_norm,
-    mean_similarity_to_others,
+    padded,
+    statistics_of_heads,
 )
 
 VECTORS = ("Q", "K", "V")
@@ -30,26 +28,22 @@ def attention_statistics(captured: Captured) -> dict[str, Labelled]:
     """How wide, how straight and how alike the heads of every attention look.
 
     Returns:
-        "entropy" in nats, "diagonality" from 0 to 1, and "similarity", the mean cosine to the
-        other heads, from 0 to 1; see `utils.analysis` for each. Axes: "attention" and "head", NaN
-        where an attention has fewer heads than another, or none to be similar to.
+        "entropy", "diagonality" and "similarity" as `utils.analysis.statistics_of_heads` has them.
+        Axes: "attention" and "head", NaN where an attention has fewer heads than another, or none
+        to be similar to.
 
     Raises:
         ValueError: no attention weights were captured.
     """
     names = captured.attentions()
-    found: dict[str, list[np.ndarray]] = {"entropy": [], "diagonality": [], "similarity": []}
-    for name in names:
-        weights = captured.tensors[f"{name}.weights"]
-        is_real = captured.rows_are_real(f"{name}.weights")
-        key_is_real = captured.rows_are_real(f"{name}.k")
-        found["entropy"].append(attention_entropy(weights, is_real))
-        found["diagonality"].append(diagonality(weights, is_real, key_is_real))
-        found["similarity"].append(mean_similarity_to_others(head_similarity(weights, is_real)))
+    found = [statistics_of_heads(captured, name) for name in names]
     return {
-        "entropy": _by_head(names, found["entropy"], "entropy", "nats"),
-        "diagonality": _by_head(names, found["diagonality"], "diagonality", "0 to 1"),
-        "similarity": _by_head(names, found["similarity"], "similarity to other heads", "cosine"),
+        key: _by_head(names, [statistics[key] for statistics in found], name, unit)
+        for key, name, unit in (
+            ("entropy", "entropy", "nats"),
+            ("diagonality", "diagonality", "0 to 1"),
+            ("similarity", "similarity to other heads", "cosine"),
+        )
     }
 
 
@@ -67,11 +61,8 @@ def _by_head(names: Sequence[str], rows: Sequence[np.ndarray], name: str, unit: 
     """
     if not names:
         raise ValueError(f"{name}: nothing of any attention was captured")
-    num_heads = max(map(len, rows))
-    values = np.full((len(rows), num_heads), np.nan)
-    for line, row in zip(values, rows, strict=True):
-        line[: len(row)] = row
-    heads = [str(head + 1) for head in range(num_heads)]
+    values = padded(rows)
+    heads = [str(head + 1) for head in range(values.shape[1])]
     axes = {"attention": [attention_label(n) for n in names], "head": heads}
     return Labelled(values=values, name=name, unit=unit, axes=axes)
 
@@ -207,9 +198,7 @@ def _mean_map(captured: Captured, name: str, sentence: int) -> np.ndarray:
     """
     if name not in captured.attentions():
         raise ValueError(f"rollout: the weights of {name} were not captured")
-    weights = captured.tensors[f"{name}.weights"][sentence].mean(axis=0, dtype=np.float64)
-    weights = weights[captured.rows_are_real(f"{name}.weights")[sentence]]
-    weights = weights[:, captured.rows_are_real(f"{name}.k")[sentence]]
+    weights = captured.map_of(name, sentence).mean(axis=0, dtype=np.float64)
     sums = weights.sum(axis=1, keepdims=True)
     if np.abs(sums - 1).max() > ROW_SUM_TOLERANCE:
         raise ValueError(

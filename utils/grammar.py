@@ -25,7 +25,8 @@ from utils.phrases import (
     verb_phrase,
 )
 
-LOCATED = ("살다", "머무르다")  # their place takes 에, as with 있다, and cannot be left out
+# To live and to stay: their place takes 에, as with 있다, and is never left out.
+LOCATED = ("살다", "머무르다")
 
 
 class Subject(NamedTuple):
@@ -125,8 +126,9 @@ _PRONOUNS = {
 }
 _NAMES = _nouns("name")
 _RELATIONS = _nouns("relation")
-_ADULTS = [noun for noun in _nouns("job", "adult") if noun.en != "student"]
-_FOLK = _nouns("job", "adult", "youth")
+JOBS = _nouns("job")
+PEOPLE = _nouns("job", "adult", "youth")
+ADULTS = [noun for noun in PEOPLE if noun.group != "youth" and noun.en != "student"]
 _NOUN_PHRASES: dict[tuple, Phrase] = {}
 _VERB_PHRASES: dict[tuple, Phrase] = {}
 
@@ -162,9 +164,9 @@ class Speaker(Combinations):
         self.held = self.repeats = False
         self.used.clear()
 
-    # random() is the same in every version of Python, what choice() does with it is not.
     def pick(self, options):
         """One of ``options``."""
+        # random() is the same in every version of Python, what choice() does with it is not.
         return options[int(self.random() * len(options))]
 
     def chance(self, probability: float) -> bool:
@@ -241,7 +243,7 @@ class Speaker(Combinations):
             return Subject(pair, "other", "both")
         if chance < 0.67:
             return self.relation(particle, 0.2)
-        noun = self.other(_ADULTS if kind == "adult" else _FOLK)
+        noun = self.other(ADULTS if kind == "adult" else PEOPLE)
         parts = {"determiner": "the", "adjective": self.adjective(noun, 0.2)}
         if chance > 0.92:
             return Subject(self.noun(noun, particle, plural=True, **parts), "other", noun.en)

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from utils.analysis import Labelled
-from utils.attention_figures import DPI, SUBTITLE_SIZE
+from utils.attention_figures import SUBTITLE_SIZE
 from utils.language import Message, message, text
 from utils.names import attention_name, quantity_name, unit_name
+from utils.results import DPI
 from utils.visualization import GREY, font_settings
 
 

@@ -11,14 +11,20 @@ from utils.environment import cores_left_to
 from utils.exhibits import exhibits, of_alignment
 from utils.figure_writer import FigureWriter
 from utils.history import History
-from utils.inspection import SAMPLE, Alignment, Inspection, align, inspect, write_trace
+from utils.inspection import (
+    CHOSEN_ON,
+    SAMPLE,
+    SHOWN,
+    Alignment,
+    Inspection,
+    align,
+    inspect,
+    write_trace,
+)
 from utils.results import ResultsFolder, log
 from utils.subject import Subject
 from utils.tracking import probe_pairs
 from utils.training_exhibits import of_training
-
-CHOSEN_ON = 200  # training sentences that the best aligning head is chosen on
-SHOWN = 3  # evaluation sentences that figures are drawn of, those that were followed among them
 
 
 @dataclass(frozen=True, kw_only=True)

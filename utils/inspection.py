@@ -29,6 +29,8 @@ from utils.words import AlignedSentence
 
 BATCH_SIZE = 64
 SAMPLE = 64  # sentences that statistics and ablation are taken over
+SHOWN = 3  # sentences of the model's own task that figures are drawn of
+CHOSEN_ON = 200  # sentences that the best aligning head is chosen on
 NEURONS_PER_LAYER, TOKENS_PER_NEURON = 4, 6
 NEIGHBOURS, MOST_NEIGHBOURED = 6, 14
 SHOWN_ALIGNMENTS = 2
@@ -278,6 +280,12 @@ def write_trace(
 
     Written as ``logs/trace.json`` and, every layer unfolded, ``logs/trace.txt``; logged folded.
 
+    Args:
+        subject: the model.
+        example: the sentence.
+        label_smoothing: eps in [0, 1) of the loss.
+        folder: where to write.
+
     Returns:
         The content of ``logs/trace.json``.
     """
@@ -336,11 +344,8 @@ def _neighbours(
 def _lens(subject: Subject, example: Example, captured: Captured) -> LogitLens:
     """What each decoder layer says on the first example."""
     num_tokens = len(example.tgt_ids)
-    outputs = [
-        tensor[0, :num_tokens]
-        for name, tensor in captured.tensors.items()
-        if name.startswith("decoder") and name.count(".") == 2 and name.endswith(".out")
-    ]
+    names = captured.layer_outputs("decoder")
+    outputs = [captured.tensors[name][0, :num_tokens] for name in names]
     weight = next(subject.model.parameters())
     with torch.no_grad():
         stacked = torch.from_numpy(np.stack(outputs)).to(weight)

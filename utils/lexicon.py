@@ -46,7 +46,7 @@ class Frame(NamedTuple):
         subjects: who does it: "person", "adult", or animals joined by "+".
         article: the object's English article: "a", "the", or "generic" (bare plural).
         objects: English words for what it acts on; empty if intransitive.
-        places: where it is done: nouns of places, or "@city".
+        places: where it is done: English words of places and cities.
         extras: tools, manners, and "with" where company suits it.
     """
 
@@ -330,7 +330,7 @@ hike | 등산하다 | rare | | | alone with
 wake up/woke up | 일어나다 | morning | | | early early early late late
 """
 
-# base past | Korean | profile | objects: X gives somebody Y
+# The same columns; the objects are what is given, to whom is not listed.
 DITRANSITIVE_VERBS = """
 give/gave | 주다 | event | a gift book flower rose toy doll hat umbrella key ticket cake pen photo
     puzzle | |
@@ -344,12 +344,13 @@ bring/brought | 가져다주다 | once | a coffee tea water juice bread cake cha
     umbrella cup plate | |
 """
 
+# Where to is chosen from `DESTINATIONS`.
 MOTION_VERBS = """
 go/went | 가다 | daily | | |
 come/came | 오다 | daily | | |
 arrive | 도착하다 | once | | |
 """
-PEOPLE = ("job", "adult", "youth", "relation")
+PEOPLE_GROUPS = ("job", "adult", "youth", "relation")
 # What may be compared in liking: animals with animals, food with food.
 DOMAINS = (
     ("animal",),
@@ -358,13 +359,14 @@ DOMAINS = (
     ("show", "media", "text"),
     ("subject",),
 )
+# Groups of which nobody says "this is a ...", beside people.
 NOT_POINTED_AT = ("animal", "place", "transport", "media", "data", "opening")
 
 DESTINATIONS = (
     "library school hospital park restaurant office museum station market store bookstore bakery "
     "cafe beach theater hotel airport farm zoo home Seoul Busan Daegu Jeju London Paris Tokyo Rome"
 ).split()
-RIDES = ("bus", "taxi", "train", "subway", "subway", "bicycle", "car")
+RIDES = ("bus", "taxi", "train", "subway", "subway", "bicycle", "car")  # the subway twice as often
 RIDES_TO_CITIES = ("bus", "train", "car")
 ABROAD = ("Jeju", "London", "Paris", "Tokyo", "Rome")  # no bus goes there
 WHEREABOUTS = (
@@ -372,6 +374,7 @@ WHEREABOUTS = (
     "bakery cafe classroom garden beach theater hotel airport farm zoo home Seoul Busan Daegu Jeju "
     "London Paris Tokyo Rome"
 ).split()
+# What people have.
 _HAVE_OBJECTS = (
     "@belonging @device @instrument @vehicle dog cat rabbit horse cow house friend cousin book "
     "dictionary novel map clock mirror sofa bed desk ticket"
@@ -462,8 +465,9 @@ healthy 건강하다 | @youth @relation dog cat farmer soldier @name
 lonely 외롭다 | writer painter man woman child student @relation @name
 young 젊다 | doctor nurse chef singer actor writer painter man woman lawyer soldier farmer
 """
-# Adjectives for how somebody is just now; these go with yesterday and the like.
+# Adjectives that stand only before a noun, listed in the Korean form that they have there.
 ATTRIBUTIVE_ONLY = ("new", "old")
+# Adjectives for how somebody is just now; these go with yesterday and the like.
 PASSING_STATES = ("busy", "tired", "hungry", "sick", "happy", "lonely")
 
 # Adjectives of which there can be too much.
@@ -510,7 +514,8 @@ CLASHES = {
     "hate": ("delicious", "fresh", "warm", "interesting", "cute", "beautiful", "sweet"),
     "like": ("boring", "sick", "lazy"),
 }
-# Verbs whose objects may come in any number; others stop at five, and some are never counted.
+# Verbs whose objects are never counted, and verbs that may have any number of them; with all other
+# verbs numbers stop at five.
 UNCOUNTED = ("use", "drive", "ride", "build")
 IN_NUMBERS = ("buy", "print", "plant", "pick", "make", "bake", "peel", "borrow", "order", "have")
 _NUMBERS = (
@@ -705,12 +710,12 @@ def _read_time_words() -> list[TimeWord]:
 
 FRAMES = _read_frames(VERBS)
 DITRANSITIVE_FRAMES = _read_frames(DITRANSITIVE_VERBS)
+MOTION_FRAMES = _read_frames(MOTION_VERBS)
+BECOME = _read_frames("become/became | 되다 이 | project | | |")[0]
+HAVE = _read_frames("have/had | 있다 이 | state | | |")[0]
 ADJECTIVES = _read_adjectives()
 TIME_WORDS = _read_time_words()
 NUMBERS = dict(_split_pairs(_NUMBERS))
-
-MOTION_FRAMES = _read_frames(MOTION_VERBS)
-BECOME = _read_frames("become/became | 되다 이 | project | | |")[0]
 HAD = nouns_of(_HAVE_OBJECTS)
 OWNED = frozenset(nouns_of(_OWNED))
 # What suits few nouns is said of them oftener, so that all adjectives are learnt.
@@ -738,24 +743,5 @@ CONTENTS = [(place, nouns_of(what)) for place, what in _rows(_CONTENTS)]
 POINTED_AT = [
     noun
     for noun in NOUNS.values()
-    if noun.kind in ("count", "mass") and noun.group not in (*PEOPLE, *NOT_POINTED_AT)
+    if noun.kind in ("count", "mass") and noun.group not in (*PEOPLE_GROUPS, *NOT_POINTED_AT)
 ]
-HAVE = _read_frames("have/had | 있다 이 | state | | |")[0]
-
-
-def entries() -> dict[str, list[str]]:
-    """All English entries by word class; a word that only marks grammar is in none."""
-    verbs = [*FRAMES, *DITRANSITIVE_FRAMES, *MOTION_FRAMES, BECOME, HAVE]
-    proper = [noun.en for noun in NOUNS.values() if noun.group in ("name", "city")]
-    return {
-        "noun": [word for word in NOUNS if word not in proper],
-        "name": proper,
-        "verb": list(dict.fromkeys(frame.en for frame in verbs)),
-        "adjective": list(ADJECTIVES),
-        "adverb": [*MANNERS, *FREQUENCIES, *DEGREES],
-        "time": list(dict.fromkeys(word.en for word in TIME_WORDS)),
-        "number": list(NUMBERS),
-        "pronoun": ["I", "we", "me", "us", "my", "our", "this", "that"],
-        "question word": ["who", "what", "where", "when", "why", "how", "how many"],
-        "preposition": ["with", *(side[0] for side in SIDES)],
-    }

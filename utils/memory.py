@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from utils.config import Settings
 from utils.interrupt import resume_command
 from utils.results import RunFailed
 
-# PyTorch has a type for a GPU that is full, but only messages for the rest.
-MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+# How PyTorch says it, on a GPU and elsewhere; the system; and its loader, of a library.
+MESSAGES = (
+    "out of memory", "can't allocate memory", "not enough memory", "annot allocate memory",
+    "failed to map segment",
+)  # fmt: skip
 
 
 @contextmanager
@@ -37,9 +38,7 @@ def out_of_memory_explained(settings: Settings, checkpoints: Path) -> Iterator[N
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory, of the host or of a GPU, was not enough."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(message in str(error) for message in MESSAGES)
+    return isinstance(error, MemoryError) or any(text in str(error) for text in MESSAGES)
 
 
 def wanted(error: BaseException) -> str:

@@ -1,4 +1,7 @@
-"""How good a model is: scores of tokens under teacher forcing and of whole translations."""
+"""How good a model is: scores of tokens under teacher forcing and of whole translations.
+
+Letters used in shapes: B sentences, S source positions, T target positions, V vocabulary entries.
+"""
 
 import math
 from collections.abc import Sequence

@@ -7,9 +7,15 @@ from utils.language import Message, message
 
 
 def attention_name(name: str) -> Message:
-    """An attention, by its canonical name or its label: ``decoder 1 cross``."""
+    """An attention in short, by its canonical name or its label: ``decoder 1 cross``."""
     stack, layer, site = (attention_label(name) if "." in name else name).split()
     return message(f"label.attention.{stack}_{site}", layer=layer)
+
+
+def attention_in_full(name: str) -> Message:
+    """An attention, by its canonical name: ``decoder layer 1, cross-attention``."""
+    stack, layer, site = attention_label(name).split()
+    return message(f"page.name.{stack}_{site}", layer=layer)
 
 
 def layer_name(name: str) -> Message:

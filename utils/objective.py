@@ -1,6 +1,8 @@
 """What both versions optimise, and how: loss, optimizer and learning rate (section 5).
 
 Defined once, so that the two implementations run the same experiment.
+
+Letters used in shapes: B sentences, T target positions, V vocabulary entries.
 """
 
 import dataclasses

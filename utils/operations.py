@@ -32,7 +32,7 @@ class Kind(Enum):
     """
 
     LOOKUP = ("lookup", "i", True, "table lookup: linear in one-hot ids")
-    LINEAR = ("linear", "L", True, "linear map, trained weights and bias")
+    LINEAR = ("linear", "L", True, "linear map with trained weights")
     SUM = ("sum", "+", True, "sum: linear without weights")
     IDENTITY = ("identity", ".", True, "the same tensor under its next name")
     PRODUCT = ("product", "*", False, "product of two results: linear in each, not in both")

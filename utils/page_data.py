@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
 DIGITS = 5  # significant ones of the numbers on a page
 MAP_STEPS = 65535  # that a weight from 0 to 1 is rounded to
+# What the page draws over training: group of the probe -> quantities.
 FOLLOWED = {
     "qkv": ("norm", "cosine_to_first", "effective_rank"),
-    "attention": ("entropy", "diagonality", "similarity"),
-    "ffn": ("zero_share", "dead_share"),
     "residual": ("norm", "gradient_norm"),
 }
 STACKS = ("encoder", "decoder")
@@ -205,7 +204,7 @@ def attention_content(results: ModelResults, detail: Detail) -> dict[str, Any]:
         "names": names,
         "finished": finished,
         "over_training": maps_over_training(history, sentences, detail) if history else [],
-        "statistics": {key: part.as_dict() for key, part in found.attention.items()},
+        "entropy": found.attention["entropy"].as_dict(),
         "alignment": results.alignment and results.alignment.as_dict(),
         "ablation": found.ablation and found.ablation.as_dict(),
         "statistics_over": found.num_sampled,
@@ -306,6 +305,5 @@ def inside_content(found: Inspection, history: History | None) -> dict[str, Any]
             "lens": found.lens.as_dict(),
             "ways": ways,
             "neighbours": [part._asdict() for part in found.neighbours],
-            "qkv": {key: part.as_dict() for key, part in found.qkv.items()},
         }
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.evaluation import source_is_unused
 from utils.language import Message, message
-from utils.names import layer_name
+from utils.names import attention_in_full, layer_name
 
 Model = Mapping[str, Any]  # `ModelResults.content`
 SECTIONS = (
@@ -41,60 +41,69 @@ def explanations(
     }
 
 
-def attention_name(name: str) -> Message:
-    """``decoder.0.cross_attn`` in full."""
-    stack, layer, site = name.split(".")
-    site = site.removesuffix("_attn")
-    return message(f"page.name.{stack}_{site}", layer=str(int(layer) + 1))
-
-
 def _overview(kind: str, model: Model, comparison: Mapping[str, Any] | None) -> list[Message]:
-    metrics, dataset = model["summary"].get("metrics"), model["summary"].get("dataset")
     if kind == "comparison" and comparison is not None:
-        ours, theirs = (comparison["metrics"][name] for name in ("pytorch", "huggingface"))
-        return [
-            message("page.overview.both", parameters=f"{ours['parameters']:,}"),
-            message(
-                "page.overview.both_result",
-                ours=f"{ours['exact_match']:.1%}",
-                theirs=f"{theirs['exact_match']:.1%}",
-                alike=f"{comparison['translated_alike']:.1%}",
-            ),
-            *_undertrained(metrics),
-        ]
-    said = []
+        said = _compared(comparison)
+    else:
+        said = [*_subject(kind, model), *_score(model)]
+    return [*said, *_undertrained(model)]
+
+
+def _compared(comparison: Mapping[str, Any]) -> list[Message]:
+    """What the two trainings were, and what came of them."""
+    ours, theirs = (comparison["metrics"][name] for name in ("pytorch", "huggingface"))
+    return [
+        message("page.overview.both", parameters=f"{ours['parameters']:,}"),
+        message(
+            "page.overview.both_result",
+            ours=f"{ours['exact_match']:.1%}",
+            theirs=f"{theirs['exact_match']:.1%}",
+            alike=f"{comparison['translated_alike']:.1%}",
+        ),
+    ]
+
+
+def _subject(kind: str, model: Model) -> list[Message]:
+    """Which model the page is about, and what it learnt from."""
     if kind == "analysis":
-        said.append(
+        return [
             message(
                 "page.overview.analysis",
                 checkpoint=model["name"],
                 sentences=str(len(model["attention"]["sentences"])),
                 sample=str(model["attention"]["statistics_over"]),
             )
+        ]
+    if (dataset := model["summary"].get("dataset")) is None:
+        return []
+    return [
+        message(
+            f"page.overview.{model['version']}",
+            train=f"{dataset['train']:,}",
+            dataset=dataset["name"],
+            step=f"{_last(model['curves']['train']['step']) or 0:,}",
         )
-    elif dataset:
-        said.append(
-            message(
-                f"page.overview.{model['version']}",
-                train=f"{dataset['train']:,}",
-                dataset=dataset["name"],
-                step=f"{_last(model['curves']['train']['step']) or 0:,}",
-            )
-        )
-    if metrics and dataset:
-        said.append(
-            message(
-                "page.overview.result",
-                eval=f"{dataset['eval']:,}",
-                exact=f"{metrics['exact_match']:.1%}",
-                bleu=f"{metrics['bleu']:.1f}",
-            )
-        )
-    return [*said, *_undertrained(metrics)]
+    ]
 
 
-def _undertrained(metrics: Mapping[str, Any] | None) -> list[Message]:
+def _score(model: Model) -> list[Message]:
+    """How well it translates, as its run measured."""
+    metrics, dataset = model["summary"].get("metrics"), model["summary"].get("dataset")
+    if not metrics or not dataset:
+        return []
+    return [
+        message(
+            "page.overview.result",
+            eval=f"{dataset['eval']:,}",
+            exact=f"{metrics['exact_match']:.1%}",
+            bleu=f"{metrics['bleu']:.1f}",
+        )
+    ]
+
+
+def _undertrained(model: Model) -> list[Message]:
     """Said of a model that hardly uses the source."""
+    metrics = model["summary"].get("metrics")
     if metrics is None or not source_is_unused(
         {"nll": metrics["eval_nll"], "nll_other_source": metrics["eval_nll_other_source"]}
     ):
@@ -134,7 +143,7 @@ def _training(model: Model) -> list[Message]:
 
 def _attention(model: Model) -> list[Message]:
     attention = model["attention"]
-    entropy = attention["statistics"]["entropy"]
+    entropy = attention["entropy"]
     last = max(i for i, label in enumerate(entropy["axes"]["attention"]) if label.endswith("cross"))
     mean = float(np.mean([value for value in entropy["values"][last] if value is not None]))
     said = [
@@ -143,7 +152,7 @@ def _attention(model: Model) -> list[Message]:
             "page.attention.entropy",
             entropy=f"{mean:.2f}",
             tokens=f"{np.exp(mean):.1f}",
-            attention=attention_name(attention["names"][-1]),
+            attention=attention_in_full(attention["names"][-1]),
         ),
     ]
     if attention["alignment"]:
@@ -177,7 +186,7 @@ def _qkv(model: Model) -> list[Message]:
         message(
             "page.qkv.turned",
             vector=vector.upper(),
-            attention=attention_name(attention),
+            attention=attention_in_full(attention),
             cosine=f"{last[turned]:.2f}",
         ),
     ]

@@ -22,7 +22,7 @@ from functools import cache
 
 from utils import korean, lexicon
 from utils.combinations import Choice, Usage
-from utils.grammar import Adverbials, Speaker, Subject, article_of, place_phrase
+from utils.grammar import JOBS, PEOPLE, Adverbials, Speaker, Subject, article_of, place_phrase
 from utils.lexicon import ADJECTIVES, NOUNS, Adjective, Frame, Noun
 from utils.phrases import (
     Form,
@@ -34,22 +34,20 @@ from utils.phrases import (
     noun_phrase,
     phrase,
     prepositional,
+    verb_words,
     with_korean,
 )
 
 NOTHING_MORE = Adverbials([], [], [], [], [])
 COPULA = {"present": "예요", "past": "였어요"}
-THERE_IS = {"present": "있어요", "past": "있었어요"}
-THERE_IS_NOT = {"present": "없어요", "past": "없었어요"}
-_NOT_BE = {"present": "아니에요", "past": "아니었어요"}
+THERE_IS = {tense: verb_words("있다", tense) for tense in COPULA}
+_THERE_IS_NOT = {tense: verb_words("없다", tense) for tense in COPULA}
+_IS_NOT = {tense: verb_words("아니다", tense) for tense in COPULA}
 _ME = phrase("me", "저에게", "0-0", ko_stems="저")
 _US = phrase("us", "우리에게", "0-0", ko_stems="우리")
 _DEGREES = {en: phrase(en, ko, "0-0") for en, ko in lexicon.DEGREES.items()}
 _EARLY_OR_LATE = [phrase(en, lexicon.MANNERS[en], "0-0") for en in ("early", "late")]
 _RIDES = {ride: prepositional("by", NOUNS[ride], "로", bare=True) for ride in lexicon.RIDES}
-JOBS = [noun for noun in NOUNS.values() if noun.group == "job"]
-PEOPLE = [noun for noun in NOUNS.values() if noun.group in ("job", "adult", "youth")]
-ADULTS = [noun for noun in PEOPLE if noun.group != "youth" and noun.en != "student"]
 
 
 def statement(
@@ -220,14 +218,12 @@ def copular(s: Speaker) -> Form:
     if chance < 0.22:
         tense = s.pick(("past", "future"))
         time = [s.time("month", tense)] if s.chance(0.4) else []
-        verb, complement = (
-            s.verb(lexicon.BECOME, tense, subject.person),
-            s.noun(noun, "이", **parts),
-        )
+        verb = s.verb(lexicon.BECOME, tense, subject.person)
+        complement = s.noun(noun, "이", **parts)
         return statement(subject, verb, [complement], Adverbials([], time, time, [], []))
     be = subject.be(tense)
     if chance < 0.42:
-        verb = phrase(f"{be} not", _NOT_BE[tense], "1-0", "0-0")
+        verb = phrase(f"{be} not", _IS_NOT[tense], "1-0", "0-0")
         return statement(subject, verb, [s.noun(noun, "이", **parts)])
     words = after_words(be, s.noun(noun, COPULA[tense], **parts))
     return Form([subject.phrase, words], [subject.phrase, words], words)
@@ -242,7 +238,7 @@ def demonstrative(s: Speaker) -> Form:
     """This is not my old bag."""
     this, noun = pointed_at(s)
     if s.chance(0.25):
-        verb = phrase("is not", _NOT_BE["present"], "1-0", "0-0")
+        verb = phrase("is not", _IS_NOT["present"], "1-0", "0-0")
         words = described_as(s, noun, "이")
         return Form([this, verb, words], [this, words, verb], verb)
     words = after_words("is", described_as(s, noun, COPULA["present"]))
@@ -320,7 +316,7 @@ def possession(s: Speaker) -> Form:
     if not negative:
         return statement(subject, s.verb(lexicon.HAVE, tense, subject.person), [obj])
     do = {"present": "does" if subject.agreement == "third" else "do", "past": "did"}[tense]
-    verb = phrase(f"{do} not have", THERE_IS_NOT[tense], "1-0 2-0", "0-0")
+    verb = phrase(f"{do} not have", _THERE_IS_NOT[tense], "1-0 2-0", "0-0")
     return statement(subject, verb, [obj])
 
 
@@ -333,7 +329,7 @@ def existential(s: Speaker) -> Form:
     adjective = None if number and noun.measure else s.adjective(noun, 0.3)
     if chance > 0.8:
         words = s.noun(noun, "이", adjective=adjective)
-        verb = phrase(f"there {be} no", THERE_IS_NOT[tense], "1-0 2-0", "0-0")
+        verb = phrase(f"there {be} no", _THERE_IS_NOT[tense], "1-0 2-0", "0-0")
     else:
         determiner = "" if number else article_of(noun, "a")
         words = s.noun(noun, "이", determiner=determiner, adjective=adjective, number=number)
@@ -352,7 +348,7 @@ def located(s: Speaker) -> Form:
     (subject, place), tense = whereabouts(s), s.pick(("present", "past"))
     be = subject.be(tense)
     if s.chance(0.2):
-        verb = phrase(f"{be} not", THERE_IS_NOT[tense], "0-0 1-0")
+        verb = phrase(f"{be} not", _THERE_IS_NOT[tense], "0-0 1-0")
     else:
         verb = phrase(be, THERE_IS[tense], "0-0")
     time = []
@@ -371,7 +367,7 @@ def whereabouts(s: Speaker, speakers: bool = True) -> tuple[Subject, Phrase]:
     return Subject(words, "third", noun.en), place
 
 
-# Each pattern and how many of a hundred sentences it makes.
+# Each pattern and its weight in the choice among `corpus.PATTERNS`.
 STATEMENTS = {
     transitive: 20,
     intransitive: 6,

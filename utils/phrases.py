@@ -27,7 +27,6 @@ from utils import korean
 from utils.lexicon import Adjective, Noun
 
 Links = tuple[tuple[int, int], ...]
-TENSES = ("present", "past", "future")
 
 
 class Phrase(NamedTuple):
@@ -147,12 +146,6 @@ def auxiliary(word: str) -> Phrase:
     return Phrase((word,), (), (), (), (len(word),), ())
 
 
-def with_article(words: str) -> str:
-    """``words`` after a or an, by sound: a useful book, an honest man."""
-    vowel = words[0] in "aeiou" and not words.startswith(("useful", "uni"))
-    return ("an " if vowel or words.startswith("honest") else "a ") + words
-
-
 def noun_phrase(
     noun: Noun,
     particle: str = "",
@@ -166,57 +159,59 @@ def noun_phrase(
 
     Args:
         noun: its noun.
-        particle: Korean particle, in any of its forms' first one ("을"), or "예요" for the copula.
-        determiner: "a", "the", a key of `DETERMINERS`, or the noun of an owner.
+        particle: a key of `korean.PARTICLES`, among them "예요" for the copula, or a particle that
+            has one form only.
+        determiner: "a", "the", a key of `DETERMINERS`, or the noun of an owner; "" where the noun
+            is counted.
         adjective: an adjective before the noun.
         number: English and Korean number; the Korean one follows with the noun's classifier.
         plural: English plural, and 들 for people.
     """
-    en: list[str] = []
-    ko: list[tuple[str, int]] = []
-    sure: list[tuple[int, int]] = []
-    possible: list[tuple[int, int]] = []
-    if isinstance(determiner, Noun):
-        en.append(determiner.en + "'s")
-        ko.append((determiner.ko + "의", len(determiner.ko)))
-        sure.append((0, 0))
-    elif determiner in DETERMINERS:
-        en.append(determiner)
-        ko.append((DETERMINERS[determiner], len(DETERMINERS[determiner])))
-        sure.append((0, 0))
-    elif determiner:
-        en.append(determiner)
-    if number:
-        en += [number[0], noun.measure, "of"] if noun.measure else [number[0]]
+    en = noun.plural if plural or number else noun.en
+    ko = noun.ko + ("들" if plural and noun.classifier == "명" else "")
+    words = Phrase((en,), (korean.attach(ko, particle),), ((0, 0),), (), (len(en),), (len(ko),))
     if adjective:
-        sure.append((len(en), len(ko)))
-        en.append(adjective.en)
-        ko.append((attributive(adjective), len(attributive(adjective))))
-    if determiner == "a":
-        en[0] = with_article((en + [noun.en])[1]).split()[0]
-    head, word = len(en), len(ko)
-    people = plural and noun.classifier == "명"
-    stem = noun.ko + ("들" if people else "")
-    en.append(noun.plural if plural or number else noun.en)
-    ko.append((korean.attach(stem, particle), len(stem)))
-    sure.append((head, word))
-    if determiner in ("a", "the"):
-        possible.append((0, word))
+        words = together(phrase(adjective.en, attributive(adjective), "0-0"), words)
     if number:
-        ko += [(number[1], len(number[1])), (noun.classifier, len(noun.classifier))]
-        sure.append((0, word + 1))
-        possible += [(0, word + 2), (head, word + 2)]
-        if noun.measure:
-            sure.append((1, word + 2))
-            possible.append((2, word + 2))
+        words = _counted(words, noun, number)
+    return _determined(words, determiner) if determiner else words
+
+
+def _counted(part: Phrase, noun: Noun, number: tuple[str, str]) -> Phrase:
+    """Two cups of tea -- 차 두 잔: what counts it stands before the English noun, behind Korean."""
+    before = (number[0], noun.measure, "of") if noun.measure else (number[0],)
+    behind = (number[1], noun.classifier)
+    n, at = len(before), len(part.ko)  # where the English noun phrase and the Korean number begin
+    sure = [(i + n, j) for i, j in part.sure] + [(0, at)]
+    possible = [(i + n, j) for i, j in part.possible]
+    possible += [(0, at + 1), (n + len(part.en) - 1, at + 1)]
+    if noun.measure:
+        sure.append((1, at + 1))
+        possible.append((2, at + 1))
     return Phrase(
-        tuple(en),
-        tuple(text for text, _ in ko),
+        before + part.en,
+        part.ko + behind,
         tuple(sure),
         tuple(possible),
-        tuple(len(text.removesuffix("'s")) for text in en),
-        tuple(stem for _, stem in ko),
+        tuple(map(len, before)) + part.en_stems,
+        part.ko_stems + tuple(map(len, behind)),
     )
+
+
+def _determined(part: Phrase, determiner: str | Noun) -> Phrase:
+    """``part`` after an article, which Korean lacks, a determiner or the name of an owner."""
+    if isinstance(determiner, Noun):
+        owner = phrase(f"{determiner.en}'s", f"{determiner.ko}의", "0-0", ko_stems=determiner.ko)
+        return together(owner, part)
+    if determiner in DETERMINERS:
+        return together(phrase(determiner, DETERMINERS[determiner], "0-0"), part)
+    return after_words(_a_or_an(part.en[0]) if determiner == "a" else determiner, part)
+
+
+def _a_or_an(word: str) -> str:
+    """The article before ``word``, by sound: a useful book, an honest man."""
+    vowel = word[0] in "aeiou" and not word.startswith(("useful", "uni"))
+    return "an" if vowel or word.startswith("honest") else "a"
 
 
 DETERMINERS = {"this": "이", "that": "그", "my": "제", "our": "우리"}
@@ -242,7 +237,7 @@ def third_person(verb: str) -> str:
 
 
 def negated_shortly(ko: str) -> bool:
-    """Whether the verb takes 안 (안 사요) or, being a noun + 하다, not (공부하지 않아요)."""
+    """Whether the verb takes 안 (안 사요); one of noun + 하다 takes -지 않다 (공부하지 않아요)."""
     return not ko.endswith("하다") or ko == "좋아하다"
 
 
@@ -263,7 +258,7 @@ def verb_phrase(
         en: base form.
         past: past form.
         ko: Korean dictionary form.
-        tense: one of `TENSES`.
+        tense: "present", "past" or "future".
         agreement: "third" (he), "other" (I, they), or "bare" after an auxiliary (did he buy).
         negative: with not.
     """
@@ -305,7 +300,7 @@ def prepositional(
     """A preposition and a noun that Korean marks with a particle: in the park -- 공원에서.
 
     Args:
-        preposition: one English word, or "" for none.
+        preposition: one English word.
         noun: its noun.
         particle: Korean particle.
         article: "the" or "a".
@@ -315,7 +310,7 @@ def prepositional(
 
 
 def after_words(words: str, part: Phrase) -> Phrase:
-    """``part`` after English words that its first Korean word already expresses."""
+    """``part`` after English words that its last Korean word already expresses: in, the, was."""
     en = tuple(words.split())
     n = len(en)
     return Phrase(

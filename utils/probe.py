@@ -57,15 +57,8 @@ def vector_numbers(
 
 def attention_numbers(captured: Captured, name: str) -> dict[str, list[float]]:
     """Of the attention ``name``: one number for each head."""
-    weights = captured.tensors[f"{name}.weights"]
-    is_real = captured.rows_are_real(name)
-    key_is_real = captured.rows_are_real(f"{name}.k")
-    similarity = analysis.head_similarity(weights, is_real)
-    return {
-        "entropy": analysis.attention_entropy(weights, is_real).tolist(),
-        "diagonality": analysis.diagonality(weights, is_real, key_is_real).tolist(),
-        "similarity": analysis.mean_similarity_to_others(similarity).tolist(),
-    }
+    statistics = analysis.statistics_of_heads(captured, name)
+    return {key: by_head.tolist() for key, by_head in statistics.items()}
 
 
 def ffn_numbers(captured: Captured) -> dict[str, dict[str, float]]:
@@ -90,7 +83,13 @@ def ffn_numbers(captured: Captured) -> dict[str, dict[str, float]]:
 def weight_numbers(
     weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], before: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float | None]]:
-    """Norms of weights, gradients and updates, joined by site."""
+    """Norms of weights, gradients and updates, joined by site.
+
+    Args:
+        weights: by common names, after the step.
+        gradients: of the loss with respect to each.
+        before: the weights before the step; empty if unknown, the ratio of the update then None.
+    """
     squares = [
         _squares(weights[name].detach(), gradients[name], before.get(name)) for name in weights
     ]

@@ -11,18 +11,11 @@ from functools import cache
 from utils import lexicon
 from utils.clauses import definite
 from utils.combinations import STATIVE, Usage
-from utils.grammar import (
-    LOCATED,
-    Adverbials,
-    Speaker,
-    Subject,
-    article_of,
-)
+from utils.grammar import JOBS, LOCATED, Adverbials, Speaker, Subject, article_of
 from utils.korean import attach
 from utils.lexicon import NOUNS, Frame, Noun
 from utils.patterns import (
     COPULA,
-    JOBS,
     NOTHING_MORE,
     THERE_IS,
     described,
@@ -49,7 +42,8 @@ _WHERE = {
 }
 
 
-def _did(tense: str, subject: Subject) -> Phrase:
+def _do(tense: str, subject: Subject) -> Phrase:
+    """Do, does, did or will."""
     if tense == "present":
         return auxiliary("does" if subject.agreement == "third" else "do")
     return auxiliary("did" if tense == "past" else "will")
@@ -73,7 +67,7 @@ def _ask(
     often, end, when, around, manner = adverbials
     verb, words = s.verb(frame, tense, "bare"), [asked] if asked else []
     return Form(
-        [*words, _did(tense, subject), subject.phrase, *often, verb, *objects, *end],
+        [*words, _do(tense, subject), subject.phrase, *often, verb, *objects, *end],
         [subject.phrase, *when, *words, *around, *objects, *manner, verb],
         verb,
         "?",
@@ -195,7 +189,7 @@ def where(s: Speaker) -> Form:
         words, verb = _WHERE["에"], phrase(subject.be(tense), THERE_IS[tense], "0-0")
         return Form([words, verb, subject.phrase], [subject.phrase, words, verb], verb, "?")
     if s.chance(0.25):
-        frame = s.pick(lexicon.MOTION_FRAMES[:1])
+        frame = s.pick(lexicon.MOTION_FRAMES[:1])  # go
         usage = Usage(frame, [])
     else:
         usage = s.usage(s.placed)
@@ -238,7 +232,7 @@ def _when_or_why(s: Speaker, word: Phrase, tenses: tuple[str, ...]) -> Form:
 
 def how(s: Speaker) -> Form:
     """How did Minsu go to Busan?"""
-    frame = s.pick(lexicon.MOTION_FRAMES[:2])
+    frame = s.pick(lexicon.MOTION_FRAMES[:2])  # go or come
     tense, subject = s.tense(frame), _asked_about(s, frame)
     goal, adverbials = journey(s, frame, tense, subject, how=False)
     return _ask(s, frame, tense, subject, [goal], adverbials, _HOW)
@@ -251,7 +245,7 @@ def how_many(s: Speaker) -> Form:
         place, noun = s.spot()
         while not noun.classifier or noun.measure:
             place, noun = s.spot()
-        words, verb = _many(noun, "이"), phrase("are there", "있어요", "0-0", "1-0")
+        words, verb = _many(noun, "이"), phrase("are there", THERE_IS["present"], "0-0", "1-0")
         return Form([words, verb, place], [place, words, verb], verb, "?")
     if chance < 0.5:
         frame, noun = lexicon.HAVE, s.fresh(s.had)[0]
@@ -278,7 +272,7 @@ def _many(noun: Noun, particle: str) -> Phrase:
     )
 
 
-# Each pattern and how many of a hundred sentences it makes.
+# Each pattern and its weight in the choice among `corpus.PATTERNS`.
 QUESTIONS = {
     yes_no_transitive: 3,
     yes_no_intransitive: 1,

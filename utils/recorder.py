@@ -18,7 +18,7 @@ from utils.page import Page, plotly_script
 from utils.page import write as write_page
 from utils.page_data import ModelResults
 from utils.progress import Progress, Speedometer
-from utils.results import RESULT, SUMMARY, ResultsFolder, log
+from utils.results import RESULT, SUMMARY, TRANSLATIONS, ResultsFolder, log
 from utils.subject import Subject
 from utils.timelines import in_words
 from utils.tracking import Tracker
@@ -218,34 +218,17 @@ class Recorder:
         """
         data, run = self._data, self._settings.run
         self._drawing.wait()  # one process at a time records its figures
-        device = next(subject.model.parameters()).device
         history = tracker.history()
         insight = look_inside(subject, self.folder, self._settings, data, history)
-        metrics = metrics | insight.metrics
         if run.visualize is not False:
             self._draw_curves(training.step)
             draw_followed(self.folder, self._version, self._title, run.figure_format)
         translated = evaluation.with_references(data.eval, translations.hypotheses)
-        self.folder.write_lines("logs/translations.jsonl", translated)
-        summary = {
-            "version": self._version,
-            "config": self._settings.flat(),
-            "environment": describe_environment(device),
-            "dataset": {
-                "name": data.corpus.name,
-                "train": len(data.train),
-                "eval": len(data.eval),
-                "fingerprint": data.corpus.fingerprint(),
-            },
-            "metrics": metrics,
-            "speed": {
-                "train_tokens_per_sec": training.tokens / training.seconds,
-                "train_seconds": training.seconds,
-                "decode_sentences_per_sec": len(data.eval) / translations.seconds,
-                "peak_memory_mb": peak_memory_mb(device),
-                # Of the time that training alone took.
-                "tracking_overhead": tracker.seconds / (training.seconds - tracker.seconds),
-            },
+        self.folder.write_lines(TRANSLATIONS, translated)
+        device = next(subject.model.parameters()).device
+        summary = self._about_the_run(device) | {
+            "metrics": metrics | insight.metrics,
+            "speed": _speed(training, translations, tracker, device),
             "best_step": best_step,
             "samples": translated[:NUM_SAMPLES],
         }
@@ -264,11 +247,26 @@ class Recorder:
         page = write_page(Page(kind="training", models=[results]), self.folder.path)
         self.folder.write_summary(summary)
         log.log(RESULT, f"\nBest model (step {best_step:,}), on {len(data.eval):,} unseen pairs:")
-        for line in evaluation.result_lines(metrics, summary["samples"]):
+        for line in evaluation.result_lines(summary["metrics"], summary["samples"]):
             log.log(RESULT, line)
-        log.info(f"\n{self.folder.path / 'summary.json'}")
+        log.info(f"\n{self.folder.path / SUMMARY}")
         self._wandb.finish(SUMMARY, "metrics", "speed", "dataset")
         log.log(RESULT, str(page))  # the last line
+
+    def _about_the_run(self, device: torch.device) -> dict[str, Any]:
+        """What ``summary.json`` begins with: options, machine and data."""
+        data = self._data
+        return {
+            "version": self._version,
+            "config": self._settings.flat(),
+            "environment": describe_environment(device),
+            "dataset": {
+                "name": data.corpus.name,
+                "train": len(data.train),
+                "eval": len(data.eval),
+                "fingerprint": data.corpus.fingerprint(),
+            },
+        }
 
     def _draw_curves(self, step: int) -> None:
         self.folder.save_figure(
@@ -282,3 +280,17 @@ class Recorder:
                 "checkpoint": None,
             },
         )
+
+
+def _speed(
+    training: Progress, translations: Translations, tracker: Tracker, device: torch.device
+) -> dict[str, float | None]:
+    """The ``speed`` of ``summary.json``."""
+    return {
+        "train_tokens_per_sec": training.tokens / training.seconds,
+        "train_seconds": training.seconds,
+        "decode_sentences_per_sec": len(translations.hypotheses) / translations.seconds,
+        "peak_memory_mb": peak_memory_mb(device),
+        # Of the time that training alone took.
+        "tracking_overhead": tracker.seconds / (training.seconds - tracker.seconds),
+    }

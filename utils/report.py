@@ -5,7 +5,7 @@ Besides ``main`` and `utils.comparison` the only module that knows both implemen
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from pytorch_version import model as scratch
 from pytorch_version import saved as scratch_saved
 from utils.checkpoint import CheckpointError
 from utils.config import Settings, UserError
-from utils.data import Corpus, load_corpus
+from utils.corpus import Corpus
+from utils.data import load_corpus
 from utils.environment import cores_left_to, select_device
 from utils.examination import Examination, Loaded, Request
 from utils.figure_writer import Exhibit, FigureWriter
@@ -135,6 +136,7 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
     folder = Path(name)
     tokenizer = Tokenizer.from_folder(folder)
     run = run_of(name)
+    training = _training_of(run)
     vocabulary = tokenizer or foreign.ForeignVocabulary.load(name)
     if tokenizer is not None:
         ids = {}
@@ -153,32 +155,26 @@ def _load_marian(name: str, device: torch.device) -> Loaded:
             inside=huggingface.inside(marian),
             variant=huggingface.variant(marian.config),
             vocabulary=vocabulary,
-            step=_step_of(folder, run),
+            step=_step_of(folder, training["records"]) if run else None,
             **ids,
         ),
         translate=lambda sentences: translate(marian, vocabulary, sentences),
         max_length=marian.config.max_position_embeddings,
-        options=_options_of(run) if run and tokenizer else {},
-        **_training_of(run),
+        options=training["summary"]["config"] if run and tokenizer else {},
+        **training,
     )
 
 
-def _step_of(folder: Path, run: Path | None) -> int | None:
-    """The step that a MarianMT folder was saved at, if its run tells."""
-    if run is None:
-        return None
+def _step_of(folder: Path, records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step that a MarianMT folder was saved at, if the ``records`` of its run tell."""
     if (folder / huggingface_checkpoints.RECORD).exists():
         return huggingface_checkpoints.step_of(folder)
-    evaluations = ResultsFolder(run).read_metrics("eval")
+    evaluations = [record for record in records if record["kind"] == "eval"]
     return min(evaluations, key=lambda record: record["nll"], default={}).get("step")
 
 
-def _options_of(run: Path) -> dict[str, Any]:
-    return json.loads((run / SUMMARY).read_text("utf-8"))["config"]
-
-
 def _training_of(run: Path | None) -> dict[str, Any]:
-    """What a results folder tells of a model's training."""
+    """What a results folder tells of a model's training: fields of `Loaded`."""
     if run is None:
         return {"history": None, "translated": [], "records": [], "summary": {}}
     folder, translations = ResultsFolder(run), "logs/translations.jsonl"

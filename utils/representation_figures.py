@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +13,29 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from utils.language import capitalized, text
-from utils.names import attention_name, layer_name, quantity_name, state_name, unit_name
-from utils.tokenizer import SPECIAL_TOKENS
-from utils.visualization import BLUE, GREEN, GREY, ORANGE, drawable, font_settings, label_tokens
+from utils.names import attention_name, layer_name, quantity_name, unit_name
+from utils.visualization import (
+    BLUE,
+    GREEN,
+    GREY,
+    MOST_INCHES,
+    ORANGE,
+    drawable,
+    font_settings,
+    label_tokens,
+    mark_special,
+)
 
 if TYPE_CHECKING:
     from utils.analysis import HeadAblation, Labelled
     from utils.neurons import Neuron
-    from utils.representations import LogitLens, Neighbours, Trajectories
+    from utils.representations import LogitLens, Neighbours
 
-MOST_INCHES = 40  # of a figure with long sentences
 ROW = 0.3  # inches that a row of a table takes
 LABEL = 8  # points, of a token
-LINE = 0.17  # inches, of a token's name above another
-SHARE_OF_AXES = 0.75  # of a figure's height, at least
 MOST_LETTERS = 12  # of a token written at full size in a cell
-WAYS = (BLUE, ORANGE, GREEN, "black")
 DIVERGING = "PuOr_r"  # worse is orange, better violet
 
 
@@ -39,7 +43,7 @@ def ffn_activity(activity: Mapping[str, Labelled]) -> Figure:
     """Values before the activation function of each layer, and how many units stay silent.
 
     Args:
-        activity: as `utils.representations.ffn_activity` gives it.
+        activity: as `utils.neurons.ffn_activity` gives it.
     """
     histogram, sparsity, dead = (activity[key] for key in ("activation", "sparsity", "dead"))
     layers, bins = list(histogram.axes["layer"]), histogram.axes["bin"]
@@ -147,7 +151,7 @@ def neighbours_table(neighbours: Sequence[Neighbours]) -> Figure:
         image = _draw_table(ax, values, texts, Normalize(0, 1), "Blues")
         figure.colorbar(image, ax=ax, label=text("figure.neighbours.cosine"))
         label_tokens(ax.yaxis, [row.token for row in neighbours], LABEL)
-        _mark_special(ax.get_yticklabels())
+        mark_special(ax.get_yticklabels())
         ax.set_xticks(range(width), [_ordinal(n + 1) for n in range(width)], fontsize=LABEL)
         ax.set_xlabel(text("figure.neighbours.nearest"))
         ax.set_ylabel(text("figure.axis.token"))
@@ -181,7 +185,7 @@ def logit_lens(lens: LogitLens) -> Figure:
             ax.add_patch(box)
         figure.colorbar(image, ax=ax, label=text("figure.lens.probability"))
         label_tokens(ax.yaxis, labels, LABEL)
-        _mark_special(ax.get_yticklabels())
+        mark_special(ax.get_yticklabels())
         names = [layer_name(layer).text() for layer in layers]
         ax.set_xticks(range(len(layers)), names, fontsize=LABEL)
         ax.set_xlabel(text("figure.lens.layers"))
@@ -232,99 +236,6 @@ def head_ablation(ablation: HeadAblation) -> Figure:
     return figure
 
 
-def layer_trajectories(trajectories: Mapping[str, Trajectories]) -> Figure:
-    """Where the layers take each token of a sentence, stack by stack, in one plane.
-
-    Args:
-        trajectories: stack -> the ways of its tokens.
-    """
-    with matplotlib.rc_context(font_settings()):
-        tokens = max(len(part.tokens) for part in trajectories.values())
-        figure = Figure(figsize=(8 * len(trajectories), _height(tokens)), layout="constrained")
-        axes = figure.subplots(1, len(trajectories), squeeze=False)[0]
-        for ax, (stack, part) in zip(axes, trajectories.items(), strict=True):
-            _draw_ways(figure, ax, part)
-            ax.set_title(_ways_title(stack, part))
-    return figure
-
-
-def training_trajectories(trajectories: Trajectories) -> Figure:
-    """Where training takes the embeddings of some tokens."""
-    with matplotlib.rc_context(font_settings()):
-        size = (9, _height(len(trajectories.tokens)))
-        figure = Figure(figsize=size, layout="constrained")
-        ax = figure.subplots()
-        _draw_ways(figure, ax, trajectories)
-        ax.set_title(_ways_title("training", trajectories))
-    return figure
-
-
-def _ways_title(what: str, part: Trajectories) -> str:
-    return text(
-        f"figure.ways.{what}",
-        first=state_name(part.steps[0]),
-        last=state_name(part.steps[-1]),
-        share=f"{part.shares.sum():.0%}",
-    )
-
-
-def _draw_ways(figure: Figure, ax: Axes, part: Trajectories) -> None:
-    """The tokens' ways, each named at the nearer edge of the axes."""
-    low, high = part.coordinates.min(axis=(0, 1)), part.coordinates.max(axis=(0, 1))
-    x_span, y_span = np.maximum(high - low, 1e-9)
-    ax.set_xlim(low[0] - x_span / 3, high[0] + x_span / 3)  # a fifth on either side for names
-    ax.set_ylim(low[1] - 0.06 * y_span, high[1] + 0.06 * y_span)
-    ends = part.coordinates[:, -1]
-    heights = (ends[:, 1] - ax.get_ylim()[0]) / np.ptp(ax.get_ylim())
-    gap = LINE / figure.get_figheight() / SHARE_OF_AXES
-    order = np.argsort(ends[:, 0], kind="stable")
-    for side, members in enumerate(np.array_split(order, 2)):
-        members = members[np.argsort(heights[members], kind="stable")]
-        places = _apart(heights[members], gap)
-        for turn, (token, place) in enumerate(zip(members, places, strict=True)):
-            color = WAYS[turn % len(WAYS)]
-            _draw_way(ax, part.coordinates[token], color)
-            name = ax.annotate(
-                drawable(part.tokens[token]), ends[token], (0.01 + 0.98 * side, place),
-                textcoords="axes fraction", ha=("left", "right")[side], va="center",
-                fontsize=LABEL, color=color, parse_math=False, in_layout=False,
-                arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "linestyle": ":"},
-            )  # fmt: skip
-            _mark_special([name])
-    for marker, face, label in (("o", "white", part.steps[0]), ("o", GREY, part.steps[-1])):
-        name = state_name(label).text()
-        ax.plot([], [], marker, markerfacecolor=face, color=GREY, label=name)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8, frameon=False)
-    for number, (axis, share) in enumerate(zip((ax.xaxis, ax.yaxis), part.shares, strict=True)):
-        name = text(f"figure.ways.component_{number + 1}", share=f"{share:.0%}")
-        axis.set_label_text(name)
-
-
-def _draw_way(ax: Axes, points: np.ndarray, color: str) -> None:
-    """One token's way: hollow at its start, filled at its end."""
-    ax.plot(*points.T, "-", color=color, linewidth=1, alpha=0.7)
-    ax.plot(*points[1:-1].T, ".", color=color, markersize=4)
-    ax.plot(*points[0], "o", color=color, markerfacecolor="white", markersize=5)
-    ax.plot(*points[-1], "o", color=color, markersize=6)
-
-
-def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Ascending heights in 0-1, moved until neighbours are ``gap`` apart."""
-    places = heights.copy()
-    for n in range(1, len(places)):
-        places[n] = max(places[n], places[n - 1] + gap)
-    limit = 1 - gap / 2
-    for n in reversed(range(len(places))):
-        places[n] = min(places[n], limit)
-        limit = places[n] - gap
-    return places
-
-
-def _height(num_tokens: int) -> float:
-    """Inches in which the names of half the tokens stand one above the other."""
-    return min(MOST_INCHES, max(6.0, 2 * LINE + num_tokens * LINE))
-
-
 def _page(rows: int, columns: int, cell: float) -> tuple[Figure, Axes]:
     """A figure for a table whose cells are ``cell`` inches wide."""
     size = (max(6.0, 3.0 + cell * columns), max(3.2, 1.6 + ROW * rows))
@@ -367,19 +278,11 @@ def _draw_table(
             size = LABEL * min(1.0, MOST_LETTERS / max(len(token), 1))
             drawn = ax.text(place, row, drawable(token), ha=side, fontsize=size, **style)
             drawn.set_parse_math(False)
-            _mark_special([drawn])
+            mark_special([drawn])
             if note:
                 ax.text(column + 0.46, row, note, ha="right", fontsize=LABEL - 1, **style)
     ax.tick_params(length=0)
     return image
-
-
-def _mark_special(texts: Iterable[Text]) -> None:
-    """Put a frame around <s>, </s> and their like, which no text can spell."""
-    for drawn in texts:
-        if drawn.get_text() in SPECIAL_TOKENS:
-            drawn.set_color(ORANGE)
-            drawn.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "ec": ORANGE, "lw": 0.8})
 
 
 def _separate(ax: Axes, groups: Sequence[str]) -> None:

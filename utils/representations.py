@@ -137,12 +137,8 @@ def layer_trajectories(
 
 def _stream(captured: Captured, stack: str) -> dict[str, str]:
     """States of the residual stream as a reader calls them -> canonical names, in order."""
-    num_layers = sum(
-        name.startswith(stack) and name.count(".") == 2 and name.endswith(".out")
-        for name in captured.tensors
-    )
     names = {"embedding": f"{stack}.embed"}
-    names |= {f"layer {i + 1}": f"{stack}.{i}.out" for i in range(num_layers)}
+    names |= {f"layer {i}": n for i, n in enumerate(captured.layer_outputs(stack), start=1)}
     if f"{stack}.norm" in captured.tensors:  # pre-norm
         names["last norm"] = f"{stack}.norm"
     return names

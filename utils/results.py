@@ -17,6 +17,8 @@ from utils.config import UserError
 log = logging.getLogger("transformer_tutorial")
 PAGE = "report.html"
 SUMMARY = "summary.json"  # written last: a run without it has not come to its end
+TRANSLATIONS = "logs/translations.jsonl"  # of all evaluation sentences, by the best model
+DPI = 150  # at which figures are saved
 RESULT = 25  # log level of what --quiet still shows; between info and warning
 
 
@@ -51,7 +53,7 @@ class ResultsFolder:
     """One ``results_*`` folder: its log, metrics, figures and summary.
 
     Args:
-        path: the folder; see `create`.
+        path: the folder; see `of` and `create`.
 
     Attributes:
         path: the folder.
@@ -63,6 +65,11 @@ class ResultsFolder:
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "logs" / "metrics.jsonl"
         self._manifest = path / "visualizations" / "manifest.json"
+
+    @classmethod
+    def of(cls, output_dir: Path | str, version: str) -> "ResultsFolder":
+        """Where ``version``, e.g. ``pytorch``, writes below ``output_dir``; nothing is made."""
+        return cls(Path(output_dir) / f"results_{version}")
 
     @classmethod
     def create(cls, output_dir: Path, version: str, keep: bool = False) -> "ResultsFolder":
@@ -77,7 +84,7 @@ class ResultsFolder:
         Raises:
             WriteError: the folder cannot be made.
         """
-        folder = cls(output_dir / f"results_{version}")
+        folder = cls.of(output_dir, version)
         with disk.writing(folder.path):
             if keep:
                 disk.drop(folder.path / SUMMARY)
@@ -227,7 +234,7 @@ def save_drawing(figure: Any, target: str, fmt: str) -> None:
         # Packed less tightly than by default: a seventh of the time saved for a tenth more bytes.
         packing = {"pil_kwargs": {"compress_level": 3}} if ending == "png" else {}
         with disk.replacing(Path(f"{target}.{ending}")) as file:
-            figure.savefig(file, format=ending, dpi=150, **packing)
+            figure.savefig(file, format=ending, dpi=DPI, **packing)
 
 
 def _name_below(file: Path, root: Path) -> str:

@@ -1,5 +1,6 @@
 """One subword vocabulary for both languages: byte-safe byte-pair encoding.
 
+As in the paper (section 5.1), whose vocabulary for English and German has 37,000 entries.
 Pieces are strings of characters, never halves of one, so that they can be read in a figure. A
 character that the vocabulary lacks is spelled with its UTF-8 bytes. Nothing is lost: decoding what
 was encoded gives the text back, in Unicode's composed form (NFC).

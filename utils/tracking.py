@@ -277,17 +277,20 @@ class Tracker:
 
 def _as_tensors(value: Any) -> Any:
     """``value`` with a tensor for every array in it, as checkpoints hold them."""
-    return _mapped(value, np.ndarray, torch.from_numpy)
+    return _converted(value, np.ndarray, torch.from_numpy)
 
 
 def _as_arrays(value: Any) -> Any:
     """The reverse of `_as_tensors`."""
-    return _mapped(value, Tensor, lambda tensor: tensor.cpu().numpy())
+    return _converted(value, Tensor, lambda tensor: tensor.cpu().numpy())
 
 
-def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+def _converted(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """``value`` with ``change`` done to all of one kind in it, in dictionaries and lists too."""
     if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
-        return {key: _mapped(entry, kind, change) for key, entry in value.items()}
-    return [_mapped(entry, kind, change) for entry in value] if isinstance(value, list) else value
+        return {key: _converted(entry, kind, change) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_converted(entry, kind, change) for entry in value]
+    return value

@@ -1,4 +1,7 @@
-"""Figures of what was followed while a model was trained. No torch, no statistics."""
+"""Figures of what was followed while a model was trained. No torch, no statistics.
+
+Each takes what was followed, and a title: what was trained.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,19 +14,20 @@ from matplotlib.figure import Figure
 
 from utils import timelines
 from utils.analysis import Labelled, attention_label
-from utils.attention_figures import map_grid
+from utils.attention_figures import Cell, map_grid
 from utils.history import History
 from utils.language import capitalized, text
 from utils.names import attention_name, layer_name, role_name, site_name, unit_name
-from utils.visualization import BLUE, GREEN, ORANGE, font_settings
+from utils.visualization import BLUE, GREEN, ORANGE, PURPLE, font_settings
 
 SITE_COLORS = {"encoder self": BLUE, "decoder self": GREEN, "decoder cross": ORANGE}
 STACK_COLORS = {"encoder": BLUE, "decoder": ORANGE}
-LINES = ("-", "--", ":", "-.")  # by layer
-MARKERS = "osv^Dx"
+LINES, MARKERS = ("-", "--", ":", "-."), "osv^Dx"  # by layer
 QUANTITIES = ("norm", "cosine_to_first", "effective_rank")
-ROLE_COLORS = {"q": "#0072B2", "k": "#56B4E9", "v": "#009E73", "o": "#F0E442", "ffn1": "#D55E00",
-               "ffn2": "#E69F00", "norm": "#CC79A7", "embedding": "#000000"}  # fmt: skip
+# Okabe and Ito's, all eight.
+ROLE_COLORS = {"q": BLUE, "k": "#56B4E9", "v": GREEN, "o": "#F0E442", "ffn1": ORANGE,
+               "ffn2": "#E69F00", "norm": PURPLE, "embedding": "#000000"}  # fmt: skip
+ROLE_MARKERS = MARKERS + "+*"
 MOST_HEADS, MOST_STEPS = 4, 5
 LEAST_APART = 0.16  # of an axis, between two of its labels
 ATTENTION_AT_STEP = "attention/attention_step_{step}"
@@ -128,7 +132,8 @@ def attention_at_step(history: History, step: int, title: str) -> Figure:
     return _map_grid([row], history, f"{title}\n{capitalized(when)}")
 
 
-def _map_grid(grid: Any, history: History, title: str) -> Figure:
+def _map_grid(grid: Sequence[Sequence[Cell]], history: History, title: str) -> Figure:
+    """Maps of the first sentence that was followed."""
     return map_grid(
         grid,
         query_pieces=history.tgt_pieces[0],
@@ -143,7 +148,7 @@ def gradient_flow(history: History, title: str) -> Figure:
     with matplotlib.rc_context(font_settings()):
         figure = Figure(figsize=(13, 10), layout="constrained")
         axes = figure.subplots(2, 2)
-        finding = _draw_depths(figure, axes[0, 0], records)
+        finding = _draw_depths(axes[0, 0], records)
         _draw_layers_and_sites(figure, axes[0, 1], records)
         _draw_roles(axes[1, 0], records, "gradient_norm")
         axes[1, 0].set_ylabel(text("figure.gradient.by_role_norm"))
@@ -156,7 +161,7 @@ def gradient_flow(history: History, title: str) -> Figure:
     return figure
 
 
-def _draw_depths(figure: Figure, ax: Axes, records: Sequence[Mapping[str, Any]]) -> str:
+def _draw_depths(ax: Axes, records: Sequence[Mapping[str, Any]]) -> str:
     """The gradient in the residual stream, layer by layer, at several steps; says the finding."""
     table = timelines.timeline(records, "residual", "gradient_norm")
     names = table.axes["name"]
@@ -205,7 +210,7 @@ def _draw_roles(ax: Axes, records: Sequence[Mapping[str, Any]], quantity: str) -
     """One line for each kind of weight: the mean over all layers."""
     table = timelines.timeline(records, "weights", quantity)
     steps = [record["step"] for record in records]
-    for role, marker in zip(ROLE_COLORS, "osv^Dx+*", strict=True):
+    for role, marker in zip(ROLE_COLORS, ROLE_MARKERS, strict=True):
         places = [p for p, n in enumerate(table.axes["name"]) if n.rpartition(".")[2] == role]
         if not places:
             continue

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from utils import representation_figures, tracking_figures
+from utils import tracking_figures, trajectory_figures
 from utils.exhibits import table_record
 from utils.figure_writer import Exhibit
 from utils.history import History
@@ -58,7 +58,7 @@ def of_training(history: History) -> Iterator[Exhibit]:
                 last=state_name(moved.steps[-1]),
                 share=f"{moved.shares.sum():.0%}",
             ),
-            draw=partial(representation_figures.training_trajectories, moved),
+            draw=partial(trajectory_figures.training_trajectories, moved),
             record=table_record("embeddings over training (PCA)", "component 1", "component 2"),
         )
 

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,17 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from utils.language import text
 from utils.results import log
+from utils.tokenizer import SPECIAL_TOKENS
 
 # Okabe and Ito's colours: told apart by colour-blind readers too, and in print.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#999999"
+
+MOST_INCHES = 40  # of a figure with long sentences
 
 # Fonts with Hangul that systems bring along, by preference.
 HANGUL_FONTS = (
@@ -84,11 +89,26 @@ def drawable(text: str) -> str:
 def label_tokens(
     axis: Axis, pieces: Sequence[str], fontsize: float = 8, rotation: float = 0
 ) -> None:
-    """Put one token beside each row or column; a dollar sign stays a dollar sign."""
+    """Put one token beside each row or column; a dollar sign stays a dollar sign.
+
+    Args:
+        axis: with a place 0, 1, ... for each token.
+        pieces: the tokens.
+        fontsize: in points.
+        rotation: in degrees.
+    """
     axis.set_ticks(range(len(pieces)), [drawable(piece) for piece in pieces], fontsize=fontsize)
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
         label.set_rotation(rotation)
+
+
+def mark_special(texts: Iterable[Text]) -> None:
+    """Put a frame around <s>, </s> and their like, which no text can spell."""
+    for drawn in texts:
+        if drawn.get_text() in SPECIAL_TOKENS:
+            drawn.set_color(ORANGE)
+            drawn.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "ec": ORANGE, "lw": 0.8})
 
 
 def training_curves(records: Sequence[dict[str, Any]], title: str) -> Figure:

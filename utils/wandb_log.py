@@ -83,26 +83,7 @@ class WandbLog:
             import wandb
             from wandb.sdk.lib.import_hooks import unregister_all_post_import_hooks
 
-            known = self._folder.path / RUN_ID
-            run_id = known.read_text("utf-8").strip() if known.exists() else None
-            options = {
-                "project": self._options.wandb_project,
-                "dir": str(self._folder.path),
-                "config": settings.flat(),
-                "job_type": kind,
-                "id": run_id,
-                "name": None if run_id else f"{kind} {time.strftime('%Y-%m-%d %H:%M')}",
-                "resume": "allow" if run_id else None,
-                "reinit": "create_new",  # a run that failed is not taken for this one
-                "settings": wandb.Settings(
-                    silent=True,
-                    console="off",  # it would take standard output over
-                    init_timeout=SECONDS_TO_BEGIN,
-                    finish_timeout=SECONDS_TO_END,
-                    finish_timeout_raises=True,
-                    symlink=False,
-                ),
-            }
+            options = self._wanted(wandb, settings, kind)
             # Before anything else: the settings of the environment and of wandb's own files.
             mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
             reason = ""
@@ -120,6 +101,29 @@ class WandbLog:
                 self._run.define_metric(STEP)
                 self._run.define_metric("*", step_metric=STEP)
                 self._folder.write_text(RUN_ID, [self._run.id])
+
+    def _wanted(self, wandb: Any, settings: Settings, kind: str) -> dict[str, Any]:
+        """Arguments of ``wandb.init``, but for the mode."""
+        known = self._folder.path / RUN_ID
+        run_id = known.read_text("utf-8").strip() if known.exists() else None
+        return {
+            "project": self._options.wandb_project,
+            "dir": str(self._folder.path),
+            "config": settings.flat(),
+            "job_type": kind,
+            "id": run_id,
+            "name": None if run_id else f"{kind} {time.strftime('%Y-%m-%d %H:%M')}",
+            "resume": "allow" if run_id else None,
+            "reinit": "create_new",  # a run that failed is not taken for this one
+            "settings": wandb.Settings(
+                silent=True,
+                console="off",  # it would take standard output over
+                init_timeout=SECONDS_TO_BEGIN,
+                finish_timeout=SECONDS_TO_END,
+                finish_timeout_raises=True,
+                symlink=False,
+            ),
+        }
 
     def _go_online(self, wandb: Any, options: Mapping[str, Any]) -> str:
         """Begin to log over the network; otherwise returns why not."""

@@ -4,8 +4,9 @@
 /**
  * softmax(q K^T / sqrt(d_k)) V for one query.
  *
- * Returns for each key the product, the scaled score, whether the mask allows it, and the weight;
- * and what the values add up to.
+ * Returns for each key the product, the scaled score, exp(score - highest), which is 0 where the
+ * mask forbids the key, and the weight; and the root, the sum of the exponentials, and what the
+ * values add up to.
  */
 function attentionRow(q, keys, values, allowed) {
   const root = Math.sqrt(q.length);

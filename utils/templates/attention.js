@@ -1,6 +1,7 @@
 "use strict";
 /* Section 3: who looks at whom, in every head, at every step. */
 
+/** Take over what the reader has chosen, and draw anew what shows it. */
 function changed(change) {
   Object.assign(Chosen, change);
   settle();
@@ -36,14 +37,15 @@ function attentionControls() {
 }
 
 function attention(into) {
-  const sentence = sentenceNow();
   const shown = {
     view: make("div", { id: "token-view" }),
     row: make("div", { id: "row-numbers" }),
     map: make("div", { id: "attention-map" }),
   };
-  const isCross = Chosen.attention.endsWith("cross_attn");
-  const gold = isCross && sentence.gold;
+  shown.tokens = new TokenView(shown.view, (query) => {
+    Chosen.query = query;
+    showRow(shown);
+  });
   const steps = stepsNow();
   into.append(
     make(
@@ -61,32 +63,12 @@ function attention(into) {
         },
         "step-slider",
       ),
-      gold
-        ? make(
-            "label",
-            { class: "inline" },
-            make("input", {
-              type: "checkbox",
-              id: "gold",
-              checked: Chosen.gold,
-              onchange: (event) => {
-                Chosen.gold = event.target.checked;
-                showMap(shown);
-              },
-            }),
-            say("page.attention.gold"),
-          )
-        : "",
+      goldOfAttention() ? goldSwitch(shown) : "",
     ),
   );
   if (steps.length < 2) {
-    into.append(
-      hint(
-        attentionOf().over_training.length
-          ? "page.attention.only_finished"
-          : "page.attention.not_followed",
-      ),
-    );
+    const isFollowed = attentionOf().over_training.length > 0;
+    into.append(hint(isFollowed ? "page.attention.only_finished" : "page.attention.not_followed"));
   }
   into.append(
     make(
@@ -96,13 +78,31 @@ function attention(into) {
       block(say("page.attention.row_title"), shown.row),
       block(say("page.attention.map_title"), shown.map),
     ),
+    block(say("page.attention.heads"), hint("page.attention.heads_hint"), headGrid()),
   );
-  into.append(block(say("page.attention.heads"), hint("page.attention.heads_hint"), headGrid()));
-  shown.tokens = new TokenView(shown.view, (query) => {
-    Chosen.query = query;
-    showRow(shown);
-  });
   showMap(shown);
+}
+
+/** Gold links of the attention chosen; only those to the source have any. */
+function goldOfAttention() {
+  return Chosen.attention.endsWith("cross_attn") ? sentenceNow().gold : null;
+}
+
+function goldSwitch(shown) {
+  return make(
+    "label",
+    { class: "inline" },
+    make("input", {
+      type: "checkbox",
+      id: "gold",
+      checked: Chosen.gold,
+      onchange: (event) => {
+        Chosen.gold = event.target.checked;
+        showMap(shown);
+      },
+    }),
+    say("page.attention.gold"),
+  );
 }
 
 function axisNames(name) {
@@ -115,21 +115,19 @@ function axisNames(name) {
       ];
 }
 
+/** Show the map chosen, as lines between tokens, as numbers and whole. */
 function showMap(shown) {
   const weights = mapNow().matrix(Chosen.head);
   const { queries, keys } = tokensOf(Chosen.attention, sentenceNow());
   const names = axisNames(Chosen.attention);
-  const isCross = Chosen.attention.endsWith("cross_attn");
-  shown.weights = weights;
-  shown.keys = keys;
-  shown.queries = queries;
+  Object.assign(shown, { weights, queries, keys });
   shown.tokens.show({
     weights,
     queries,
     keys,
     names,
     query: Chosen.query,
-    gold: isCross && Chosen.gold ? sentenceNow().gold : null,
+    gold: Chosen.gold ? goldOfAttention() : null,
   });
   draw(
     shown.map,
@@ -184,59 +182,56 @@ function showRow(shown) {
   );
 }
 
+/** What is known of every head: a row for each attention. */
 function headGrid() {
   const { names } = attentionOf();
   const heads = Math.max(...names.map((name) => unpack(attentionOf().finished[name][0]).shape[0]));
-  const facts = names.map((name) =>
-    Array.from({ length: heads }, (_, head) => headFacts(name, head)),
-  );
+  const places = Array.from({ length: heads }, (_, head) => head);
+  const facts = names.map((name) => places.map((head) => headFacts(name, head)));
   const widest = Math.max(...facts.flat().map((fact) => fact.entropy ?? 0));
-  const rows = names.map((name, i) =>
-    make(
-      "tr",
-      {},
-      make("th", { scope: "row" }, attentionName(name)),
-      ...facts[i].map((fact, head) => {
-        const isChosen = name === Chosen.attention && head === Chosen.head;
-        const strength = Math.round(45 * (1 - (fact.entropy ?? 0) / (widest || 1)));
-        return make(
-          "td",
-          {
-            class: isChosen ? "chosen" : null,
-            style: `background: color-mix(in srgb, var(--accent) ${strength}%, transparent)`,
-          },
-          make(
-            "button",
-            {
-              type: "button",
-              "data-head": `${name}/${head}`,
-              "aria-label": say("page.attention.head_label", {
-                attention: attentionName(name),
-                head: String(head + 1),
-                entropy: fixed(fact.entropy, 2),
-                aer: fixed(fact.aer, 3),
-              }),
-              onclick: () => {
-                changed({ attention: name, head, key: null });
-                document.querySelector(`[data-head="${name}/${head}"]`)?.focus();
-              },
-            },
-            `H ${fixed(fact.entropy, 2)}`,
-            fact.aer === null ? "" : make("small", {}, `AER ${fixed(fact.aer, 2)}`),
-            fact.ablation === null ? "" : make("small", {}, `Δ ${fixed(fact.ablation, 2)}`),
-          ),
-        );
-      }),
-    ),
-  );
   return grid(
-    [
-      "",
-      ...Array.from({ length: heads }, (_, i) =>
-        say("page.attention.head", { head: String(i + 1) }),
+    ["", ...places.map((head) => say("page.attention.head", { head: String(head + 1) }))],
+    names.map((name, i) =>
+      make(
+        "tr",
+        {},
+        make("th", { scope: "row" }, attentionName(name)),
+        ...facts[i].map((fact, head) => headCell(name, head, fact, widest)),
       ),
-    ],
-    rows,
+    ),
     "heads",
+  );
+}
+
+/** One head, the darker the more narrowly it looks; it can be chosen. */
+function headCell(name, head, fact, widest) {
+  const isChosen = name === Chosen.attention && head === Chosen.head;
+  const strength = Math.round(45 * (1 - (fact.entropy ?? 0) / (widest || 1)));
+  return make(
+    "td",
+    {
+      class: isChosen ? "chosen" : null,
+      style: `background: color-mix(in srgb, var(--accent) ${strength}%, transparent)`,
+    },
+    make(
+      "button",
+      {
+        type: "button",
+        "data-head": `${name}/${head}`,
+        "aria-label": say("page.attention.head_label", {
+          attention: attentionName(name),
+          head: String(head + 1),
+          entropy: fixed(fact.entropy, 2),
+          aer: fixed(fact.aer, 3),
+        }),
+        onclick: () => {
+          changed({ attention: name, head, key: null });
+          document.querySelector(`[data-head="${name}/${head}"]`)?.focus();
+        },
+      },
+      `H ${fixed(fact.entropy, 2)}`,
+      fact.aer === null ? "" : make("small", {}, `AER ${fixed(fact.aer, 2)}`),
+      fact.ablation === null ? "" : make("small", {}, `Δ ${fixed(fact.ablation, 2)}`),
+    ),
   );
 }

@@ -20,9 +20,10 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const fontSize = () => parseFloat(getComputedStyle(document.body).fontSize);
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
-function colors(low = "--back") {
+/** From the background (0) to the accent (the most). */
+function colors() {
   return [
-    [0, css(low)],
+    [0, css("--back")],
     [1, css("--accent")],
   ];
 }

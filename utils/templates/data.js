@@ -11,7 +11,9 @@ class Numbers {
     const view = new DataView(bytes.buffer);
     const size = this.shape.reduce((a, b) => a * b, 1);
     this.values = Array.from({ length: size }, (_, i) =>
-      packed.type === "u2" ? view.getUint16(2 * i, true) / DATA.map_steps : view.getFloat32(4 * i, true),
+      packed.type === "u2"
+        ? view.getUint16(2 * i, true) / DATA.map_steps
+        : view.getFloat32(4 * i, true),
     );
   }
 
@@ -28,6 +30,8 @@ class Numbers {
 }
 
 const unpacked = new Map();
+
+/** The numbers of something packed; unpacked once. */
 function unpack(packed) {
   if (!unpacked.has(packed)) {
     unpacked.set(packed, new Numbers(packed));
@@ -105,7 +109,7 @@ function settle() {
 
 /** Entropy, error rate, loss without the head: what is known of one head, by name. */
 function headFacts(name, head) {
-  const { statistics, alignment, ablation } = attentionOf();
+  const { entropy, alignment, ablation } = attentionOf();
   const [stack, layer, site] = name.split(".");
   const label = `${stack} ${Number(layer) + 1} ${site.replace("_attn", "")}`;
   const of = (table) => table.values[table.axes.attention.indexOf(label)]?.[head] ?? null;
@@ -119,8 +123,7 @@ function headFacts(name, head) {
         )
       : null;
   return {
-    entropy: of(statistics.entropy),
-    diagonality: of(statistics.diagonality),
+    entropy: of(entropy),
     aer: aligned ? aligned.aer : null,
     ablation: ablation ? of(ablation.nll) : null,
   };

@@ -9,8 +9,6 @@ function layer(into) {
   const names = Object.keys(inside.ways);
   into.append(
     block(say("page.layer.lens_title"), hint("page.layer.lens_hint"), lensTable(inside.lens)),
-  );
-  into.append(
     make(
       "div",
       { class: "columns" },
@@ -44,36 +42,44 @@ function layer(into) {
       ),
     ),
   );
-  const { sparsity, dead, activation } = inside.ffn;
-  const layers = sparsity.axes.layer.map(layerName);
+  drawUse(used, inside.ffn);
+  drawHistogram(histogram, inside.ffn.activation);
+  showWays(ways, inside.ways[names[0]]);
+}
+
+/** How much of each feed-forward network stays silent. */
+function drawUse(element, { sparsity, dead }) {
   draw(
-    used,
+    element,
     [
       [sparsity, "page.layer.silent"],
       [dead, "page.layer.dead"],
     ].map(([table, key]) => ({
       type: "bar",
-      x: layers,
+      x: table.axes.layer.map(layerName),
       y: table.values.map((value) => 100 * value),
       name: say(key),
     })),
     { xaxis: axis(""), yaxis: axis("%", { range: [0, 100] }), barmode: "group" },
   );
+}
+
+/** What enters the activation function, by layer. */
+function drawHistogram(element, activation) {
   const edges = activation.axes.bin.map(parseFloat);
   lines(
-    histogram,
-    layers.map((name, i) =>
+    element,
+    activation.axes.layer.map((name, i) =>
       line(
         edges,
         activation.values[i].map((value) => 100 * value),
-        name,
+        layerName(name),
         { mode: "lines", line: { shape: "hv", color: PALETTE[i % PALETTE.length] } },
       ),
     ),
     say("page.axis.pre_activation"),
     say("page.axis.share"),
   );
-  showWays(ways, inside.ways[names[0]]);
 }
 
 function lensTable(lens) {
@@ -140,13 +146,6 @@ function showWays(element, way) {
   );
 }
 
-function stateName(label) {
-  const [kind, place] = label.split(" ");
-  return /^\d+$/.test(place ?? "")
-    ? say(`label.state.${kind}`, { number: place })
-    : say(`label.state.${label.replace(" ", "_")}`);
-}
-
 function neuronTable(neurons) {
   return grid(
     [
@@ -199,31 +198,7 @@ function gradients(into) {
   const map = make("div", { id: "gradient-map" });
   const updates = make("div", { id: "update-lines" });
   const steps = norms.axes.step;
-  const show = (step) => {
-    const place = steps.indexOf(step);
-    const values = norms.values.map((row) => row.map((site) => site[place]));
-    draw(
-      map,
-      [
-        heatmap(
-          values.map((row) => row.map((value) => (value > 0 ? Math.log10(value) : null))),
-          {
-            x: norms.axes.site.map((site) => say(`page.site.${site}`)),
-            y: norms.axes.layer.map(layerName),
-            text: values.map((row) => row.map((value) => number(value, 2))),
-            texttemplate: norms.axes.layer.length * norms.axes.site.length > 120 ? "" : "%{text}",
-            hovertemplate: "%{y}, %{x}: %{text}<extra></extra>",
-            colorbar: { thickness: 10, outlinewidth: 0, title: { text: "log₁₀", side: "top" } },
-          },
-        ),
-      ],
-      {
-        xaxis: axis(say("page.axis.site"), { tickangle: -45, showgrid: false }),
-        yaxis: axis("", { autorange: "reversed", showgrid: false }),
-        height: 200 + 34 * norms.axes.layer.length,
-      },
-    );
-  };
+  const last = steps[steps.length - 1];
   into.append(
     make(
       "div",
@@ -231,9 +206,9 @@ function gradients(into) {
       slider(
         "page.choose.step",
         steps,
-        steps[steps.length - 1],
+        last,
         (step) => say("page.step.training", { step: number(Number(step)) }),
-        show,
+        (step) => drawGradients(map, norms, step),
         "gradient-slider",
       ),
     ),
@@ -245,8 +220,41 @@ function gradients(into) {
       block(say("page.gradients.update_title"), updates),
     ),
   );
-  show(steps[steps.length - 1]);
-  const bySite = ratios.axes.site
+  drawGradients(map, norms, last);
+  drawUpdates(updates, ratios);
+}
+
+/** The norm of the gradient at one step, by layer and site. */
+function drawGradients(element, norms, step) {
+  const place = norms.axes.step.indexOf(step);
+  const values = norms.values.map((row) => row.map((site) => site[place]));
+  draw(
+    element,
+    [
+      heatmap(
+        values.map((row) => row.map((value) => (value > 0 ? Math.log10(value) : null))),
+        {
+          x: norms.axes.site.map((site) => say(`page.site.${site}`)),
+          y: norms.axes.layer.map(layerName),
+          text: values.map((row) => row.map((value) => number(value, 2))),
+          texttemplate: norms.axes.layer.length * norms.axes.site.length > 120 ? "" : "%{text}",
+          hovertemplate: "%{y}, %{x}: %{text}<extra></extra>",
+          colorbar: { thickness: 10, outlinewidth: 0, title: { text: "log₁₀", side: "top" } },
+        },
+      ),
+    ],
+    {
+      xaxis: axis(say("page.axis.site"), { tickangle: -45, showgrid: false }),
+      yaxis: axis("", { autorange: "reversed", showgrid: false }),
+      height: 200 + 34 * norms.axes.layer.length,
+    },
+  );
+}
+
+/** What a step changes, by site: the mean over the layers that have it. */
+function drawUpdates(element, ratios) {
+  const { step: steps, site: sites } = ratios.axes;
+  const traces = sites
     .map((site, j) => {
       const y = steps.map((_, s) => {
         const known = ratios.values
@@ -259,7 +267,7 @@ function gradients(into) {
       });
     })
     .filter((trace) => trace.y.some((value) => value !== null));
-  draw(updates, bySite, {
+  draw(element, traces, {
     xaxis: axis(say("page.axis.step")),
     yaxis: axis(say("page.axis.update"), LOGARITHMIC),
     height: 420,

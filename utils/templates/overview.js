@@ -1,7 +1,7 @@
 "use strict";
 /* Sections 1 and 2: what came out, and how the training went. */
 
-const PERCENT = ["exact_match", "token_accuracy"];
+const PERCENT = ["exact_match", "token_accuracy", "tracking_overhead"]; // shown so, kept as shares
 const METRICS = [
   "eval_nll",
   "eval_ppl",
@@ -25,46 +25,21 @@ function metric(name, value) {
   if (value === null || value === undefined) {
     return "–";
   }
-  return PERCENT.includes(name) || name === "tracking_overhead"
-    ? `${fixed(100 * value, 1)} %`
-    : number(value, 4);
+  return PERCENT.includes(name) ? `${fixed(100 * value, 1)} %` : number(value, 4);
 }
 
 function overview(into) {
-  const columns = make("div", { class: "columns" });
   const { summary, samples } = model();
   if (DATA.comparison) {
     into.append(block(say("page.overview.side_by_side"), sideBySide()));
   }
+  const columns = make("div", { class: "columns" });
   into.append(columns);
   if (summary.metrics) {
-    columns.append(
-      block(
-        say("page.overview.results"),
-        keyValues([
-          ...METRICS.filter((name) => name in summary.metrics).map((name) => [
-            say(`page.metric.${name}`),
-            metric(name, summary.metrics[name]),
-          ]),
-          ...SPEED.filter((name) => name in summary.speed).map((name) => [
-            say(`page.metric.${name}`),
-            metric(name, summary.speed[name]),
-          ]),
-        ]),
-      ),
-    );
+    columns.append(metricsOfRun(summary));
   }
   if (summary.evaluation) {
-    columns.append(
-      block(
-        say("page.overview.evaluated", { dataset: summary.evaluation.dataset }),
-        keyValues(
-          METRICS.map((name) => [name, summary.evaluation[name.replace("eval_nll", "nll")]])
-            .filter(([, value]) => value !== undefined)
-            .map(([name, value]) => [say(`page.metric.${name}`), metric(name, value)]),
-        ),
-      ),
-    );
+    columns.append(metricsOfEvaluation(summary.evaluation));
   }
   for (const [kind, look] of [
     ["best", "good"],
@@ -80,47 +55,75 @@ function overview(into) {
     }
   }
   if (DATA.kind === "analysis" || !samples.best.length) {
-    columns.append(
-      block(
-        say("page.overview.sentences"),
-        ...attentionOf().sentences.map((sentence) =>
-          make(
-            "div",
-            { class: "sample" },
-            make("p", DATA_TEXT, sentence.src),
-            make("p", DATA_TEXT, "→ ", sentence.tgt),
-          ),
-        ),
-      ),
-    );
+    columns.append(sentencesLookedAt());
   }
   if (summary.config) {
-    const shown = Object.entries(summary.config).filter(
-      ([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length),
-    );
-    columns.append(
-      make(
-        "details",
-        {},
-        make("summary", {}, say("page.overview.options")),
-        keyValues(shown.map(([name, value]) => [`--${name}`, String(value)])),
-      ),
-    );
-    columns.append(
-      make(
-        "details",
-        {},
-        make("summary", {}, say("page.overview.environment")),
-        keyValues([
-          ...Object.entries(summary.environment).map(([name, value]) => [name, String(value)]),
-          ...Object.entries(summary.dataset).map(([name, value]) => [
-            say(`page.dataset.${name}`),
-            typeof value === "number" ? number(value) : String(value),
-          ]),
-        ]),
-      ),
-    );
+    columns.append(optionsOf(summary.config), environmentOf(summary));
   }
+}
+
+function metricsOfRun({ metrics, speed }) {
+  const rows = (names, values) =>
+    names
+      .filter((name) => name in values)
+      .map((name) => [say(`page.metric.${name}`), metric(name, values[name])]);
+  return block(
+    say("page.overview.results"),
+    keyValues([...rows(METRICS, metrics), ...rows(SPEED, speed)]),
+  );
+}
+
+/** What an analysis with --dataset found; there the NLL needs no "eval". */
+function metricsOfEvaluation(found) {
+  return block(
+    say("page.overview.evaluated", { dataset: found.dataset }),
+    keyValues(
+      METRICS.map((name) => [name, found[name.replace("eval_nll", "nll")]])
+        .filter(([, value]) => value !== undefined)
+        .map(([name, value]) => [say(`page.metric.${name}`), metric(name, value)]),
+    ),
+  );
+}
+
+function sentencesLookedAt() {
+  return block(
+    say("page.overview.sentences"),
+    ...attentionOf().sentences.map((sentence) =>
+      make(
+        "div",
+        { class: "sample" },
+        make("p", DATA_TEXT, sentence.src),
+        make("p", DATA_TEXT, "→ ", sentence.tgt),
+      ),
+    ),
+  );
+}
+
+function optionsOf(config) {
+  const given = Object.entries(config).filter(
+    ([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length),
+  );
+  return make(
+    "details",
+    {},
+    make("summary", {}, say("page.overview.options")),
+    keyValues(given.map(([name, value]) => [`--${name}`, String(value)])),
+  );
+}
+
+function environmentOf({ environment, dataset }) {
+  return make(
+    "details",
+    {},
+    make("summary", {}, say("page.overview.environment")),
+    keyValues([
+      ...Object.entries(environment).map(([name, value]) => [name, String(value)]),
+      ...Object.entries(dataset).map(([name, value]) => [
+        say(`page.dataset.${name}`),
+        typeof value === "number" ? number(value) : String(value),
+      ]),
+    ]),
+  );
 }
 
 function sampleOf(sample, look) {
@@ -156,34 +159,32 @@ function sideBySide() {
   return grid(heads, rows);
 }
 
-const versionName = (version) =>
-  ({ pytorch: "PyTorch", huggingface: "Hugging Face" })[version] ?? "";
+const asPercentage = (share) => (share === null ? null : 100 * share);
 
 /** One curve of each model: quantities are [kind of line, name, text]. */
-function curvesOf(quantities, more = {}) {
+function curvesOf(quantities) {
   const shown = DATA.comparison ? DATA.models : [model()];
   return shown
     .flatMap((one, m) =>
       quantities.map(([kind, name, text], i) => {
         const whose = shown.length > 1 ? `${versionName(one.version)}: ` : "";
         const { step, [name]: values } = one.curves[kind];
-        return line(step, values, `${whose}${text}`, {
+        const y = PERCENT.includes(name) ? values.map(asPercentage) : values;
+        return line(step, y, whose + text, {
           line: { color: PALETTE[shown.length > 1 ? m + 2 * i : i], dash: DASHES[m] },
           mode: kind === "eval" ? "lines+markers" : "lines",
-          ...more,
         });
       }),
     )
     .filter((trace) => trace.y.some((value) => value !== null && value !== undefined));
 }
 
-function training(into) {
-  if (!model().curves.train.step.length) {
-    into.append(empty("page.training.empty"));
-    return;
-  }
-  const step = say("page.axis.step");
-  const charts = [
+/** Charts of the training: name, vertical axis, and the quantities for `curvesOf`. */
+function trainingCharts() {
+  const rate = say("page.training.rate_axis");
+  const speed = say("page.metric.train_tokens_per_sec");
+  const gradient = say("page.training.gradient_axis");
+  return [
     [
       "loss",
       say("page.axis.nats"),
@@ -202,39 +203,32 @@ function training(into) {
         ["eval", "exact_match", say("page.metric.exact_match")],
       ],
     ],
-    ["rate", say("page.training.rate_axis"), [["train", "lr", say("page.training.rate_axis")]]],
-    [
-      "speed",
-      say("page.metric.train_tokens_per_sec"),
-      [["speed", "tokens_per_sec", say("page.metric.train_tokens_per_sec")]],
-    ],
-    [
-      "gradient",
-      say("page.training.gradient_axis"),
-      [["train", "grad_norm", say("page.training.gradient_axis")]],
-    ],
+    ["rate", rate, [["train", "lr", rate]]],
+    ["speed", speed, [["speed", "tokens_per_sec", speed]]],
+    ["gradient", gradient, [["train", "grad_norm", gradient]]],
   ];
+}
+
+function training(into) {
+  const { of, step: steps } = model().curves.train;
+  if (!steps.length) {
+    into.append(empty("page.training.empty"));
+    return;
+  }
   const columns = make("div", { class: "columns" });
   into.append(columns);
-  for (const [name, y, quantities] of charts) {
+  for (const [name, y, quantities] of trainingCharts()) {
     const element = make("div", { id: `chart-${name}` });
     const traces = curvesOf(quantities);
     if (traces.length) {
       columns.append(block(say(`page.training.chart.${name}`), element));
-      if (name === "quality") {
-        // as a percentage, like the others
-        traces
-          .filter((trace) => trace.name.includes(plain(say("page.metric.exact_match"))))
-          .forEach((trace) => {
-            trace.y = trace.y.map((value) => (value === null ? null : 100 * value));
-          });
-      }
       afterwards(() =>
-        lines(element, traces, step, y, { y: name === "gradient" ? { type: "log" } : {} }),
+        lines(element, traces, say("page.axis.step"), y, {
+          y: name === "gradient" ? { type: "log" } : {},
+        }),
       );
     }
   }
-  const { of, step: steps } = model().curves.train;
   if (of > steps.length) {
     into.append(hint("page.training.thinned", { shown: number(steps.length), all: number(of) }));
   }

@@ -1,5 +1,6 @@
 "use strict";
-/* Brings the page to life: languages, colours, models; sections are drawn when they come into view. */
+/* Brings the page to life: languages, colours, models. Sections are drawn when they come into
+   view. */
 
 const SECTIONS = { overview, training, attention, qkv, layer, gradients, trace, parity };
 const stale = new Set();
@@ -80,7 +81,8 @@ function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
 }
 
-function begin() {
+/** Light or dark as the system is, until the reader chooses. */
+function followTheme() {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   setTheme(system.matches ? "dark" : "light");
   system.addEventListener("change", (event) => {
@@ -91,57 +93,68 @@ function begin() {
     setTheme(isDark() ? "light" : "dark");
     redrawAll();
   });
-  document.getElementById("left-out").hidden = DATA.is_whole;
-  if (DATA.models.length > 1) {
-    const list = document.getElementById("model");
-    list.append(
-      ...DATA.models.map((one) => make("option", {}, versionName(one.version) || one.name)),
-    );
-    list.addEventListener("change", () => {
-      Chosen.model = list.selectedIndex;
-      settle();
-      redrawAll();
-    });
-    document.getElementById("model-switch").hidden = false;
-  }
+}
+
+function offerModels() {
+  const list = document.getElementById("model");
+  list.append(
+    ...DATA.models.map((one) => make("option", {}, versionName(one.version) || one.name)),
+  );
+  list.addEventListener("change", () => {
+    Chosen.model = list.selectedIndex;
+    settle();
+    redrawAll();
+  });
+  document.getElementById("model-switch").hidden = false;
+}
+
+function offerLanguages() {
   document
     .querySelectorAll("[data-language]")
     .forEach((button) =>
       button.addEventListener("click", () => Language.choose(button.dataset.language)),
     );
-  settle();
   Language.listeners.push(showWords, redrawAll);
   Language.choose(navigator.languages.find((name) => /^(ko|en)/.test(name))?.slice(0, 2) ?? "en");
-  const observer = new IntersectionObserver(
-    (entries) =>
-      entries.forEach((entry) => {
-        const name = entry.target.id;
-        if (entry.isIntersecting) {
-          inView.add(name);
-          if (stale.has(name)) {
-            drawSection(name);
-          }
-        } else {
-          inView.delete(name);
-        }
-      }),
-    { rootMargin: "400px" },
-  );
+}
+
+/** Call `action` with each section as it comes into view or leaves it. */
+function watchSections(action, rootMargin) {
+  const observer = new IntersectionObserver((entries) => entries.forEach(action), { rootMargin });
   document.querySelectorAll("main > section").forEach((section) => observer.observe(section));
-  const seen = new IntersectionObserver(
-    (entries) =>
-      entries.forEach((entry) => {
-        const link = document.querySelector(`nav a[href="#${entry.target.id}"]`);
-        if (entry.isIntersecting) {
-          document
-            .querySelectorAll("nav a[aria-current]")
-            .forEach((other) => other.removeAttribute("aria-current"));
-          link.setAttribute("aria-current", "true");
-        }
-      }),
-    { rootMargin: "-20% 0px -70% 0px" },
-  );
-  document.querySelectorAll("main > section").forEach((section) => seen.observe(section));
+}
+
+function drawInView({ target, isIntersecting }) {
+  const name = target.id;
+  if (isIntersecting) {
+    inView.add(name);
+    if (stale.has(name)) {
+      drawSection(name);
+    }
+  } else {
+    inView.delete(name);
+  }
+}
+
+function markInContents({ target, isIntersecting }) {
+  if (isIntersecting) {
+    document
+      .querySelectorAll("nav a[aria-current]")
+      .forEach((other) => other.removeAttribute("aria-current"));
+    document.querySelector(`nav a[href="#${target.id}"]`).setAttribute("aria-current", "true");
+  }
+}
+
+function begin() {
+  followTheme();
+  document.getElementById("left-out").hidden = DATA.is_whole;
+  if (DATA.models.length > 1) {
+    offerModels();
+  }
+  settle();
+  offerLanguages();
+  watchSections(drawInView, "400px");
+  watchSections(markInContents, "-20% 0px -70% 0px");
   window.addEventListener("beforeprint", drawEverything);
 }
 

@@ -74,3 +74,64 @@ const stepText = (step) =>
   step === null
     ? say("page.step.finished", { step: model().step === null ? "–" : number(model().step) })
     : say("page.step.training", { step: number(step) });
+
+/** Something followed over training, with a list to choose the quantity from. */
+function timelineOf(group, quantities) {
+  const followed = model().followed;
+  if (followed === null) {
+    return empty("page.qkv.empty");
+  }
+  const chart = make("div", { id: `timeline-${group}` });
+  const show = (quantity) => drawTimeline(chart, group, quantity, followed[group][quantity]);
+  const box = make(
+    "div",
+    {},
+    quantities.length < 2
+      ? ""
+      : make(
+          "div",
+          { class: "controls" },
+          chooser(
+            "page.choose.quantity",
+            quantities.map((name) => [name, say(`page.quantity.${group}.${name}`)]),
+            quantities[0],
+            show,
+            { "data-choose": `quantity-${group}` },
+          ),
+        ),
+    chart,
+  );
+  afterwards(() => show(quantities[0]));
+  return box;
+}
+
+/** One line for each name; of Q, K and V in one colour where they are of one attention. */
+function drawTimeline(chart, group, quantity, table) {
+  const traces = table.axes.name.map((name, i) => {
+    const parts = name.split(".");
+    const isVector = "qkv".includes(parts[parts.length - 1]);
+    const text =
+      parts.length > 2 && parts[2].endsWith("attn")
+        ? attentionName(parts.slice(0, 3).join("."))
+        : layerName(name);
+    return line(
+      table.axes.step.map(Number),
+      table.values[i],
+      isVector ? `${parts.pop().toUpperCase()} ${text}` : text,
+      {
+        line: {
+          color: PALETTE[Math.floor(isVector ? i / 3 : i) % PALETTE.length],
+          dash: isVector ? DASHES[i % 3] : DASHES[Math.floor(i / PALETTE.length) % DASHES.length],
+        },
+      },
+    );
+  });
+  const rowsOfLegend = Math.ceil(traces.length / Math.max(1, Math.floor(chart.clientWidth / 230)));
+  draw(chart, traces, {
+    xaxis: axis(say("page.axis.step")),
+    yaxis: axis(say(`page.quantity.${group}.${quantity}`)),
+    showlegend: true,
+    height: 420 + 22 * rowsOfLegend,
+    legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 0.7 * fontSize() } },
+  });
+}

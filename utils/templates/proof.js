@@ -22,17 +22,10 @@ function trace(into) {
   );
 }
 
+/** The operations of one direction in order, layer by layer. */
 function direction(key, steps, found, isOpen) {
-  const kinds = new Map(found.forward.map((step) => [step.name, step]));
-  const groups = [];
-  for (const step of steps) {
-    const [stack, place] = step.name.split(".");
-    const name = /^\d+$/.test(place ?? "") ? `${stack}.${place}` : stack;
-    if (!groups.length || groups[groups.length - 1].name !== name) {
-      groups.push({ name, steps: [] });
-    }
-    groups[groups.length - 1].steps.push(step);
-  }
+  const forward = new Map(found.forward.map((step) => [step.name, step]));
+  const groups = byLayer(steps);
   return make(
     "details",
     { open: isOpen },
@@ -55,12 +48,26 @@ function direction(key, steps, found, isOpen) {
           make(
             "div",
             { class: "inside" },
-            ...group.steps.map((step) => operation(step, kinds.get(step.name))),
+            ...group.steps.map((step) => operation(step, forward.get(step.name))),
           ),
         ),
       ),
     ),
   );
+}
+
+/** Operations that follow one another in the same layer, or outside of all, together. */
+function byLayer(steps) {
+  const groups = [];
+  for (const step of steps) {
+    const [stack, place] = step.name.split(".");
+    const name = /^\d+$/.test(place ?? "") ? `${stack}.${place}` : stack;
+    if (!groups.length || groups[groups.length - 1].name !== name) {
+      groups.push({ name, steps: [] });
+    }
+    groups[groups.length - 1].steps.push(step);
+  }
+  return groups;
 }
 
 function operation(step, forward) {
@@ -112,42 +119,37 @@ function parity(into) {
     ...found.paired_words.map((said) => make("p", {}, say(said.key, said.values))),
     block(say("page.parity.translations_title"), translationTable(found.translations)),
   );
-  const points = found.parity.map((row) => row.point);
-  const at = (key) =>
-    found.parity.map((row) => (row[key] === null ? null : Math.max(row[key], NOTHING)));
+  drawPoints(bars, found.parity);
+  drawPairedCurves(curves, found.paired_training.losses);
+  drawPairedGaps(gaps, found.paired_training.losses);
+}
+
+/** The difference at every point, and what is allowed there. */
+function drawPoints(element, rows) {
+  const at = (key) => ({
+    x: rows.map((row) => row.point),
+    y: rows.map((row) => (row[key] === null ? null : Math.max(row[key], NOTHING))),
+  });
+  const bar = (key, text, color) => ({
+    type: "bar",
+    ...at(key),
+    name: say(text),
+    marker: { color },
+  });
+  const limit = (key, text, dash) => ({
+    type: "scatter",
+    mode: "lines",
+    ...at(key),
+    name: say(text),
+    line: { color: PALETTE[1], dash },
+  });
   draw(
-    bars,
+    element,
     [
-      {
-        type: "bar",
-        x: points,
-        y: at("max_abs_fp32"),
-        name: say("page.parity.fp32"),
-        marker: { color: PALETTE[4] },
-      },
-      {
-        type: "bar",
-        x: points,
-        y: at("max_abs_fp64"),
-        name: say("page.parity.fp64"),
-        marker: { color: PALETTE[0] },
-      },
-      {
-        type: "scatter",
-        mode: "lines",
-        x: points,
-        y: at("tolerance"),
-        name: say("page.parity.tolerance_fp32"),
-        line: { color: PALETTE[1], dash: "dot" },
-      },
-      {
-        type: "scatter",
-        mode: "lines",
-        x: points,
-        y: at("tolerance_fp64"),
-        name: say("page.parity.tolerance_fp64"),
-        line: { color: PALETTE[1] },
-      },
+      bar("max_abs_fp32", "page.parity.fp32", PALETTE[4]),
+      bar("max_abs_fp64", "page.parity.fp64", PALETTE[0]),
+      limit("tolerance", "page.parity.tolerance_fp32", "dot"),
+      limit("tolerance_fp64", "page.parity.tolerance_fp64", "solid"),
     ],
     {
       barmode: "overlay",
@@ -157,10 +159,13 @@ function parity(into) {
       hovermode: "x",
     },
   );
-  const { losses } = found.paired_training;
+}
+
+/** The losses of both trainings without dropout, one lying on the other. */
+function drawPairedCurves(element, losses) {
   const steps = losses.pytorch_fp64.map((_, i) => i + 1);
   lines(
-    curves,
+    element,
     [
       line(steps, losses.pytorch_fp64, "PyTorch", { mode: "lines" }),
       line(steps, losses.huggingface_fp64, "Hugging Face", { mode: "markers" }),
@@ -168,14 +173,22 @@ function parity(into) {
     say("page.axis.step"),
     say("page.axis.nats"),
   );
-  const gap = (one, two) =>
-    losses[one].map((loss, i) => Math.max(Math.abs(loss - losses[two][i]), NOTHING));
+}
+
+/** How far the losses are apart at each step, and those of two paths of the same code. */
+function drawPairedGaps(element, losses) {
+  const gap = (one, two, text) =>
+    line(
+      losses[one].map((_, i) => i + 1),
+      losses[one].map((loss, i) => Math.max(Math.abs(loss - losses[two][i]), NOTHING)),
+      say(text),
+    );
   lines(
-    gaps,
+    element,
     [
-      line(steps, gap("pytorch_fp64", "huggingface_fp64"), say("page.parity.fp64")),
-      line(steps, gap("pytorch_fp32", "huggingface_fp32"), say("page.parity.fp32")),
-      line(steps, gap("pytorch_fp32", "pytorch_other_path_fp32"), say("page.parity.own_paths")),
+      gap("pytorch_fp64", "huggingface_fp64", "page.parity.fp64"),
+      gap("pytorch_fp32", "huggingface_fp32", "page.parity.fp32"),
+      gap("pytorch_fp32", "pytorch_other_path_fp32", "page.parity.own_paths"),
     ],
     say("page.axis.step"),
     say("page.axis.difference"),

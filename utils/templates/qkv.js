@@ -21,31 +21,10 @@ function qkv(into) {
 
 function arithmetic(into, row) {
   const { queries, keys } = tokensOf(Chosen.attention, sentenceNow());
-  into.append(
-    make(
-      "div",
-      { class: "controls" },
-      ...attentionControls(),
-      chooser(
-        "page.choose.query",
-        queries.map((token, i) => [i, `${i + 1}  ${visible(token)}`]),
-        Chosen.query,
-        (query) => changed({ query, key: null }),
-        { "data-choose": "query" },
-      ),
-      chooser(
-        "page.choose.key",
-        keys.map((token, i) => [i, `${i + 1}  ${visible(token)}`]),
-        row.key,
-        (key) => changed({ key }),
-        { "data-choose": "key" },
-      ),
-    ),
-  );
   const vectors = make("div", { id: "qk-vectors" });
   const values = make("div", { id: "v-vectors" });
-  const product = row.q.map((entry, i) => entry * row.keys[row.key][i]);
   into.append(
+    make("div", { class: "controls" }, ...attentionControls(), ...rowControls(row, queries, keys)),
     make(
       "ol",
       { class: "steps" },
@@ -80,19 +59,41 @@ function arithmetic(into, row) {
       make("li", {}, say("page.qkv.step.values"), values),
     ),
   );
+  const product = row.q.map((entry, i) => entry * row.keys[row.key][i]);
   strips(vectors, ["q", "k", "q × k"], [row.q, row.keys[row.key], product]);
-  const order = row.weights
+  drawValues(values, row, keys);
+}
+
+function rowControls(row, queries, keys) {
+  const numbered = (tokens) => tokens.map((token, i) => [i, `${i + 1}  ${visible(token)}`]);
+  return [
+    chooser(
+      "page.choose.query",
+      numbered(queries),
+      Chosen.query,
+      (query) => changed({ query, key: null }),
+      { "data-choose": "query" },
+    ),
+    chooser("page.choose.key", numbered(keys), row.key, (key) => changed({ key }), {
+      "data-choose": "key",
+    }),
+  ];
+}
+
+/** The values with the largest weights, each times its weight, and the sum of all. */
+function drawValues(element, row, keys) {
+  const largest = row.weights
     .map((_, j) => j)
     .filter(row.allowed)
     .sort((a, b) => row.weights[b] - row.weights[a])
     .slice(0, 4);
   strips(
-    values,
+    element,
     [
-      ...order.map((j) => `${fixed(row.weights[j], 2)} × v(${visible(keys[j])})`),
+      ...largest.map((j) => `${fixed(row.weights[j], 2)} × v(${visible(keys[j])})`),
       say("page.qkv.context"),
     ],
-    [...order.map((j) => row.values[j].map((entry) => entry * row.weights[j])), row.context],
+    [...largest.map((j) => row.values[j].map((entry) => entry * row.weights[j])), row.context],
   );
 }
 
@@ -154,63 +155,4 @@ function rowTable(row, keys) {
   );
   table.id = "row-table";
   return table;
-}
-
-/** Something followed over training, with a list to choose the quantity from. */
-function timelineOf(group, quantities) {
-  const followed = model().followed;
-  if (followed === null) {
-    return empty("page.qkv.empty");
-  }
-  const chart = make("div", { id: `timeline-${group}` });
-  const show = (quantity) => {
-    const table = followed[group][quantity];
-    const traces = table.axes.name.map((name, i) => {
-      const parts = name.split(".");
-      const isVector = "qkv".includes(parts[parts.length - 1]);
-      const text =
-        parts.length > 2 && parts[2].endsWith("attn")
-          ? attentionName(parts.slice(0, 3).join("."))
-          : layerName(name);
-      return line(
-        table.axes.step.map(Number),
-        table.values[i],
-        isVector ? `${parts.pop().toUpperCase()} ${text}` : text,
-        {
-          line: {
-            color: PALETTE[Math.floor(isVector ? i / 3 : i) % PALETTE.length],
-            dash: isVector ? DASHES[i % 3] : DASHES[Math.floor(i / PALETTE.length) % 4],
-          },
-        },
-      );
-    });
-    draw(chart, traces, {
-      xaxis: axis(say("page.axis.step")),
-      yaxis: axis(say(`page.quantity.${group}.${quantity}`)),
-      showlegend: true,
-      height:
-        420 + 22 * Math.ceil(traces.length / Math.max(1, Math.floor(chart.clientWidth / 230))),
-      legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 0.7 * fontSize() } },
-    });
-  };
-  const box = make(
-    "div",
-    {},
-    quantities.length < 2
-      ? ""
-      : make(
-          "div",
-          { class: "controls" },
-          chooser(
-            "page.choose.quantity",
-            quantities.map((name) => [name, say(`page.quantity.${group}.${name}`)]),
-            quantities[0],
-            show,
-            { "data-choose": `quantity-${group}` },
-          ),
-        ),
-    chart,
-  );
-  afterwards(() => show(quantities[0]));
-  return box;
 }

@@ -18,27 +18,6 @@ class TokenView {
   show({ weights, queries, keys, names, gold, query }) {
     this.weights = weights;
     this.gold = gold ?? [];
-    const column = (tokens, side, title) =>
-      make(
-        "div",
-        { class: `column ${side}` },
-        make("p", {}, title),
-        ...tokens.map((token, i) =>
-          make(
-            "button",
-            {
-              type: "button",
-              translate: "no",
-              title: visible(token),
-              "data-place": String(i),
-              onmouseenter: () => this.point(side, i),
-              onfocus: () => this.point(side, i),
-              onclick: () => this.point(side, i),
-            },
-            token,
-          ),
-        ),
-      );
     this.row = ROW * fontSize();
     const height = this.row * Math.max(queries.length, keys.length);
     this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -50,12 +29,35 @@ class TokenView {
       make(
         "div",
         { class: "tokens" },
-        column(queries, "queries", names[0]),
+        this.column(queries, "queries", names[0]),
         make("div", { class: "lines" }, this.svg),
-        column(keys, "keys", names[1]),
+        this.column(keys, "keys", names[1]),
       ),
     );
     this.point("queries", query);
+  }
+
+  column(tokens, side, title) {
+    return make(
+      "div",
+      { class: `column ${side}` },
+      make("p", {}, title),
+      ...tokens.map((token, i) =>
+        make(
+          "button",
+          {
+            type: "button",
+            translate: "no",
+            title: visible(token),
+            "data-place": String(i),
+            onmouseenter: () => this.point(side, i),
+            onfocus: () => this.point(side, i),
+            onclick: () => this.point(side, i),
+          },
+          token,
+        ),
+      ),
+    );
   }
 
   /** Show one row (of a query), or one column (of a key). */

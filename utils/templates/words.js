@@ -36,7 +36,7 @@ function attentionName(name) {
 
 /** "decoder 1", "decoder input", "decoder.0.ffn" or "decoder.embed" as a reader calls it. */
 function layerName(name) {
-  let [stack, layer] = name.includes(".") ? name.split(".") : name.split(" ");
+  const [stack, layer] = name.includes(".") ? name.split(".") : name.split(" ");
   if (layer === "embed" || layer === "input") {
     return say(`label.input.${stack}`);
   }
@@ -44,6 +44,17 @@ function layerName(name) {
     layer: name.includes(".") ? String(Number(layer) + 1) : layer,
   });
 }
+
+/** "embedding", "layer 1" or "step 100": what vectors went through, as a reader calls it. */
+function stateName(label) {
+  const [kind, place] = label.split(" ");
+  return /^\d+$/.test(place ?? "")
+    ? say(`label.state.${kind}`, { number: place })
+    : say(`label.state.${label.replace(" ", "_")}`);
+}
+
+const versionName = (version) =>
+  ({ pytorch: "PyTorch", huggingface: "Hugging Face" })[version] ?? "";
 
 /** A number with so many significant digits, short where it is very large or small. */
 function number(value, digits = 3) {

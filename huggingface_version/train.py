@@ -16,7 +16,7 @@ from transformers.utils import WEIGHTS_NAME
 from huggingface_version import checkpoints, model
 from huggingface_version.custom_trainer import ExperimentTrainer
 from huggingface_version.follower import Follower, Patience, is_out_of_patience
-from huggingface_version.generate import translate
+from huggingface_version.generate import generation_config, translate
 from utils import checkpoint, collectives, disk, distributed, evaluation
 from utils.batching import TokenizedPairs
 from utils.config import Settings, UserError
@@ -217,6 +217,8 @@ class Run:
 
     def _finish(self, trainer: ExperimentTrainer) -> None:
         """Save the best model, and evaluate what was saved."""
+        # The Trainer of transformers before 5.20 writes its ids anew, in another form.
+        self.marian.generation_config = generation_config(self.experiment.decoding)
         if self.recorder:
             with disk.filling(self.folder.path) as new:
                 trainer.save_model(str(new))

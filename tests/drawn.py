@@ -15,6 +15,7 @@ def draw(function, *arguments, **options) -> Figure:
     before = copy.deepcopy(dict(matplotlib.rcParams))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is a warning
+        warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib's, inside
         figure = function(*arguments, **options)
         FigureCanvasAgg(figure)  # a Figure's own canvas knows no sizes
         figure.draw_without_rendering()  # all texts are laid out, which takes their glyphs

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def python(*arguments, **options):
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, cwd=ROOT, timeout=60, **options
+        [sys.executable, *arguments], capture_output=True, cwd=ROOT, timeout=300, **options
     )
 
 

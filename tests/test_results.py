@@ -142,6 +142,7 @@ def test_training_curves_show_what_was_logged():
     assert dict(matplotlib.rcParams) == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is a warning
+        warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib's, inside
         FigureCanvasAgg(figure).draw()
 
 

@@ -12,6 +12,7 @@ if not exist requirements.txt exit /b 1
 
 set "ENV_DIR=transformer_env"
 set "ENV_PYTHON=%ENV_DIR%\Scripts\python.exe"
+set "INSTALL_LOG=%ENV_DIR%\install.log"
 set "NEW_ENOUGH=import sys; sys.exit(sys.version_info < (3, 10))"
 
 set "REQUIREMENTS=requirements.txt"
@@ -64,7 +65,8 @@ goto run
 >&2 echo 패키지를 설치합니다. 처음에는 몇 분이 걸리고 몇 GB의 공간이 필요합니다 ...
 if exist "%ENV_DIR%\installed-requirements.txt" del /q "%ENV_DIR%\installed-requirements.txt"
 if exist "%ENV_DIR%\installed-%REQUIREMENTS%" del /q "%ENV_DIR%\installed-%REQUIREMENTS%"
-"%ENV_PYTHON%" -m pip install --disable-pip-version-check -r "%REQUIREMENTS%"
+if exist "%INSTALL_LOG%" del /q "%INSTALL_LOG%"
+"%ENV_PYTHON%" -m pip install --disable-pip-version-check --log "%INSTALL_LOG%" -r "%REQUIREMENTS%"
 if not "%ERRORLEVEL%"=="0" goto install_failed
 copy /y requirements.txt "%ENV_DIR%\installed-requirements.txt" >nul
 copy /y "%REQUIREMENTS%" "%ENV_DIR%\installed-%REQUIREMENTS%" >nul
@@ -95,6 +97,27 @@ rem --- what can go wrong ---
 exit /b 1
 
 :install_failed
->&2 echo The install failed: check the network connection and the free disk space (a few GB), use 64-bit Python 3.10 to 3.14, and run this again.
->&2 echo 설치에 실패했습니다. 네트워크 연결과 디스크 여유 공간(몇 GB), 64비트 Python 3.10~3.14인지 확인한 뒤 다시 실행하세요.
+findstr /i /c:"No space left" /c:"Errno 28" /c:"not enough space" "%INSTALL_LOG%" >nul 2>nul
+if "%ERRORLEVEL%"=="0" goto disk_full
+findstr /i /c:"NewConnectionError" /c:"NameResolutionError" /c:"Failed to establish" /c:"getaddrinfo" /c:"Max retries" /c:"timed out" /c:"Network is unreachable" /c:"ProxyError" /c:"SSLError" "%INSTALL_LOG%" >nul 2>nul
+if "%ERRORLEVEL%"=="0" goto no_network
+findstr /i /c:"No matching distribution" "%INSTALL_LOG%" >nul 2>nul
+if "%ERRORLEVEL%"=="0" goto no_package
+>&2 echo The install failed; the reason stands above and in %INSTALL_LOG%. Run this again once it is solved.
+>&2 echo 설치에 실패했습니다. 원인은 위의 메시지와 %INSTALL_LOG% 에 있습니다. 해결한 뒤 다시 실행하세요.
+exit /b 1
+
+:disk_full
+>&2 echo The install failed: the disk is full. Free a few GB and run this again.
+>&2 echo 설치에 실패했습니다: 디스크 공간이 부족합니다. 몇 GB를 비운 뒤 다시 실행하세요.
+exit /b 1
+
+:no_network
+>&2 echo The install failed: no network connection to download packages. Check it and run this again.
+>&2 echo 설치에 실패했습니다: 패키지를 내려받을 네트워크에 연결할 수 없습니다. 연결을 확인한 뒤 다시 실행하세요.
+exit /b 1
+
+:no_package
+>&2 echo The install failed: a package has no version for this computer or this Python. Use 64-bit Python 3.10 to 3.14, delete %ENV_DIR% and run this again.
+>&2 echo 설치에 실패했습니다: 이 컴퓨터나 Python 버전에 맞는 패키지가 없습니다. 64비트 Python 3.10~3.14을 쓰고 %ENV_DIR% 폴더를 지운 뒤 다시 실행하세요.
 exit /b 1

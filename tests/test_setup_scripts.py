@@ -348,7 +348,12 @@ def test_batch_file_jumps_only_to_labels_that_it_has():
         "https://www.python.org/downloads/",
         "-m venv",
         "-m pip --version",
-        "-m pip install --disable-pip-version-check",
+        "-m pip install --disable-pip-version-check --log",
+        "install.log",
+        "The install failed: the disk is full.",
+        "The install failed: no network connection",
+        "The install failed: a package has no version",
+        "3.10 to 3.14",
         "-m pytest",
         "requirements-dev.txt",
         "transformer_env",
@@ -369,3 +374,11 @@ def test_both_scripts_ask_for_the_python_that_the_project_declares():
         text = script.read_text(encoding="utf-8")
         assert f"version_info < ({floor[1]}, {floor[2]})" in text
         assert f"Python {floor[1]}.{floor[2]}" in text or f"version {floor[1]}.{floor[2]}" in text
+
+
+def test_both_scripts_know_the_same_signs_in_the_log():
+    known = re.findall(r"log_says '([^']+)'", SHELL_SCRIPT.read_text(encoding="utf-8"))
+    searched = re.findall(r"^findstr .*$", BATCH_SCRIPT.read_text(encoding="utf-8"), flags=re.M)
+    assert len(known) == len(searched) == 3
+    for signs, line in zip(known, searched, strict=True):
+        assert set(signs.split("|")) <= set(re.findall(r'/c:"([^"]+)"', line))

@@ -23,6 +23,7 @@ from utils.comparison import initial_weights
 from utils.data import prepare
 from utils.experiment import Experiment
 from utils.objective import smoothed_loss_sum
+from utils.tokenizer import EOS_ID
 
 ROOT = Path(__file__).parent.parent
 # 7 batches an epoch, the last of 6 pairs.
@@ -371,6 +372,21 @@ def test_averaging_keeps_the_mean_of_the_last_epochs_where_it_is_better(
     expected = mean_of(folder, (14, 21, 28)) if averaged < 1.0 else best
     for name, weight in weights_of(folder).items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_decoding_settings_are_saved_as_ours_whatever_the_trainer_made_of_them(
+    tmp_path, monkeypatch
+):
+    train = ExperimentTrainer.train
+
+    def train_and_rewrite(self, **options):
+        train(self, **options)
+        self.model.generation_config.eos_token_id = [EOS_ID]  # as transformers before 5.20
+
+    monkeypatch.setattr(ExperimentTrainer, "train", train_and_rewrite)
+    folder = run(tmp_path, "--max_steps", "1")
+    saved = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    assert saved["eos_token_id"] == EOS_ID
 
 
 def test_averaging_takes_the_last_epochs_even_if_the_best_is_older(tmp_path, monkeypatch):

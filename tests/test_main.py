@@ -237,5 +237,7 @@ def test_a_backend_that_a_notebook_left_behind_does_no_harm():
         "main.run = run\n"
         "raise SystemExit(main.main(['--version', 'test']))"
     )
-    answer = python("-c", code, env=os.environ | {"MPLBACKEND": "module://not_installed.backend"})
+    answer = python(
+        "-c", code, env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    )
     assert answer.returncode == 0, answer.stderr

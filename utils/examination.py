@@ -9,8 +9,7 @@ import torch
 from utils import language, wandb_log
 from utils.batching import TokenizedPairs
 from utils.config import EMBEDDED_DATASETS, Settings, UserError
-from utils.corpus import Pair, generate
-from utils.data import Corpus
+from utils.corpus import Corpus, Pair, generate
 from utils.exhibits import exhibits, of_alignment
 from utils.figure_writer import Exhibit, FigureWriter
 from utils.history import History

@@ -9,11 +9,8 @@ from utils.config import Settings
 from utils.interrupt import resume_command
 from utils.results import RunFailed
 
-# How PyTorch says it, on a GPU and elsewhere; the system; and its loader, of a library.
-MESSAGES = (
-    "out of memory", "can't allocate memory", "not enough memory", "annot allocate memory",
-    "failed to map segment",
-)  # fmt: skip
+# PyTorch has a type for a GPU that is full, but its message says it too, as for all the rest.
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 
 @contextmanager
